@@ -1,0 +1,149 @@
+"""What README.md and the guides show is run, file by file, from top to bottom.
+
+Python blocks and the lines of shell blocks that call `vqtok` become one script, each at the line
+where it stands in the file, so that a traceback points there. A block under an HTML comment
+`<!-- no-test: reason -->` is left out.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+FILES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
+FENCE = re.compile(r"^```(\w*)")
+NO_TEST = re.compile(r"^<!-- no-test: .+ -->$")
+SHELL = ("bash", "console", "sh")
+CALL = "__import__('subprocess').run(['bash', '-euo', 'pipefail', '-c', {!r}], check=True)"
+
+
+def script(markdown: str) -> str:
+    """The program in a file, line under line."""
+    lines, language, above, held = [], None, "", ""
+    for line in markdown.splitlines():
+        fence = FENCE.match(line)
+        code = ""
+        if fence and language is None:
+            language = "skipped" if NO_TEST.match(above) else fence[1]
+        elif fence:
+            language = None
+        elif language == "python":
+            code = line
+        elif language in SHELL:
+            held += line.removeprefix("$ ")
+            if held.endswith("\\"):
+                held = held[:-1]
+            else:
+                code = CALL.format(held) if held.startswith("vqtok ") else ""
+                held = ""
+        lines.append(code)
+        above = line.strip() or above
+    return "\n".join(lines)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with pictures to try things on: a.jpg, b.png and, in photos/, both and c.webp."""
+    (tmp_path / "photos").mkdir()
+    rows, columns = np.mgrid[0:192, 0:256]
+    for turn, name in enumerate(("a.jpg", "b.png", "c.webp")):
+        waves = [np.sin(rows / (9 + turn) + k) + np.cos(columns / (13 - k)) for k in range(3)]
+        picture = Image.fromarray((np.stack(waves, -1) * 60 + 128).astype(np.uint8))
+        picture.save(tmp_path / "photos" / name)
+        if name != "c.webp":
+            picture.save(tmp_path / name)
+    return tmp_path
+
+
+@pytest.fixture
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """One in which `vqtok` is the command of this very Python."""
+    scripts = tmp_path_factory.mktemp("bin")
+    command = scripts / "vqtok"
+    command.write_text(
+        f"#!/bin/sh\nexec {sys.executable} -c 'from vqtok.cli import main; main()' \"$@\"\n"
+    )
+    command.chmod(0o755)
+    return {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
+
+
+def run(markdown: str, folder: Path, environment: dict[str, str]) -> tuple[int, str]:
+    """(exit status, what was printed) of the program in a file."""
+    program = folder / "as_shown.py"
+    program.write_text(script(markdown), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, program.name],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    return done.returncode, done.stdout
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the shell blocks are for bash")
+@pytest.mark.parametrize("path", FILES, ids=[path.name for path in FILES])
+def test_it_runs_as_shown(path: Path, folder: Path, environment: dict[str, str]) -> None:
+    code, printed = run(path.read_text(encoding="utf-8"), folder, environment)
+    assert code == 0, printed
+
+
+PAGE = """\
+Text.
+
+```python
+x = 1
+```
+<!-- no-test: needs a hub -->
+
+```python
+x = nowhere
+```
+
+```console
+$ vqtok info \\
+    a.jpg
+output
+```
+
+```
+x = nothing
+```
+
+```python
+assert x == {x}
+```
+"""
+
+
+def test_the_script_keeps_lines_and_order() -> None:
+    wanted = {4: "x = 1", 14: CALL.format("vqtok info     a.jpg"), 23: "assert x == 1"}
+    lines = script(PAGE.format(x=1)).split("\n")
+    assert {n: line for n, line in enumerate(lines, 1) if line} == wanted
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the shell blocks are for bash")
+def test_the_check_itself(folder: Path) -> None:
+    scripts = folder / "bin"
+    scripts.mkdir()
+    (scripts / "vqtok").write_text("#!/bin/sh\necho called with $1 $2\n")
+    (scripts / "vqtok").chmod(0o755)
+    environment = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
+    assert run(PAGE.format(x=1), folder, environment) == (0, "called with info a.jpg\n")
+    code, printed = run(PAGE.format(x=2), folder, environment)
+    assert code == 1
+    assert "line 23" in printed
+    (scripts / "vqtok").write_text("#!/bin/sh\nexit 3\n")
+    code, printed = run(PAGE.format(x=1), folder, environment)
+    assert code == 1
+    assert "line 14" in printed
