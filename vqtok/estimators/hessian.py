@@ -1,0 +1,29 @@
+"""The gradient at q, carried to e by the Hessian: `g + H (e - q)`; a baseline."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vqtok.estimators import Loss, estimator
+from vqtok.estimators._replace import shifted
+
+__all__ = ["hessian"]
+
+
+@estimator("hessian", needs_loss=True)
+def hessian(
+    e: Tensor, q: Tensor, *, loss: Loss, generator: torch.Generator | None = None
+) -> Tensor:
+    """(..., D), (..., D) -> q (..., D), with the gradient `g + H(q) (e - q)` for e.
+
+    `loss` maps vectors (..., D) to the scalar that is propagated back, already scaled as that is.
+    """
+    point = q.detach().requires_grad_()
+    with torch.enable_grad():
+        (slope,) = torch.autograd.grad(loss(point), point, create_graph=True)
+        if not slope.requires_grad:  # a linear loss
+            return shifted(e, q, None)
+        step = (e - q).detach().to(slope.dtype)
+        (bend,) = torch.autograd.grad(slope, point, step, materialize_grads=True)
+    return shifted(e, q, bend)

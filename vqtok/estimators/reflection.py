@@ -1,0 +1,42 @@
+"""A reflection of e's direction onto q's instead of a rotation (appendix A.8); a baseline.
+
+It keeps angles and lengths as the rotation does, but has determinant -1: as q approaches e it does
+not approach the identity.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vqtok.estimators import estimator
+from vqtok.estimators._transport import Frame, cosine_limit, dot, transport
+
+__all__ = ["reflection"]
+
+
+def _mirror(frame: Frame, g: Tensor) -> Tensor:
+    w = frame.u - frame.v
+    length = dot(w, w)
+    # Parallel vectors have no mirror between them: nothing is turned there.
+    turned = torch.where(length > 0, 2 * w * dot(w, g) / torch.where(length > 0, length, 1), 0)
+    return frame.scale * (g - turned)
+
+
+_carry = transport(_mirror)
+
+
+@estimator("reflection")
+def reflection(
+    e: Tensor,
+    q: Tensor,
+    *,
+    generator: torch.Generator | None = None,
+    max_angle: float = 90.0,
+    strict: bool = False,
+) -> Tensor:
+    """(..., D), (..., D) -> q (..., D), with the gradient `λ H g` for e, H = I - 2 w wᵀ.
+
+    `max_angle` and `strict` as in `rotation`.
+    """
+    return _carry(e, q, cosine_limit(max_angle, strict))

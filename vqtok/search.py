@@ -1,0 +1,161 @@
+"""The nearest code of a vector: exact, in bounded memory, the same wherever it runs.
+
+Scores `½|q|² - e·q` are taken in float32 on vectors centred by the codebook's mean (off the origin
+they would lose all their digits), a block of rows at a time. Each row comes with a bound on the
+rounding error of its scores; where some other code lies within that bound of the best one, those
+codes' distances are taken again in float64.
+So the answer is the float64 answer, and neither the block size, the number of threads, the batch
+nor the BLAS library can change it.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from vqtok.errors import InputError
+from vqtok.precision import ieee32
+
+__all__ = ["float64", "nearest"]
+
+# Scores held at a time. On a CPU a block should stay in cache; a GPU wants enough rows to fill it.
+CPU_BLOCK = 1 << 18
+GPU_BLOCK = 1 << 26
+# Float64 differences held at a time while near ties are decided.
+EXACT_BLOCK = 1 << 22
+# Near ties a row above which it pays to look closer at the bound, and for doubles among the codes.
+CROWD = 8
+
+
+def nearest(vectors: Tensor, codebook: Tensor) -> Tensor:
+    """(N, D) vectors, (K, D) codebook -> (N,) int64: the index of the nearest code of each vector.
+
+    Euclidean distance; of codes at exactly the same distance the lowest index wins. Both are read
+    as float32. No gradient passes. A vector with a NaN is nearest to nothing and gets 0.
+    """
+    _check(vectors, codebook)
+    ids: Tensor = torch.ops.vqtok.nearest(vectors.detach(), codebook.detach())
+    return ids
+
+
+def _check(vectors: Tensor, codebook: Tensor) -> None:
+    if codebook.ndim != 2 or 0 in codebook.shape:
+        raise InputError(
+            f"a codebook has the shape (K, D), both above 0; got {tuple(codebook.shape)}"
+        )
+    if vectors.ndim != 2 or vectors.shape[1] != codebook.shape[1]:
+        raise InputError(
+            f"vectors for a codebook of {codebook.shape[1]} dimensions have the shape "
+            f"(N, {codebook.shape[1]}); got {tuple(vectors.shape)}"
+        )
+
+
+# An operator of its own, because compilers must not look inside: how many rows are near ties
+# depends on the data, and a graph would break there. `define` and `impl` rather than `custom_op`,
+# whose first call imports torch's compiler: 1.5 seconds.
+torch.library.define("vqtok::nearest", "(Tensor vectors, Tensor codebook) -> Tensor")
+
+
+@torch.library.impl("vqtok::nearest", "default")
+def _nearest(vectors: Tensor, codebook: Tensor) -> Tensor:
+    with torch.no_grad(), torch.autocast(vectors.device.type, enabled=False), ieee32():
+        return _search(vectors.float(), codebook.float())
+
+
+@torch.library.register_fake("vqtok::nearest")  # type: ignore[untyped-decorator]
+def _(vectors: Tensor, codebook: Tensor) -> Tensor:
+    return vectors.new_empty(vectors.shape[0], dtype=torch.int64)
+
+
+class _Table:
+    """A codebook as it is searched: float32, seen from its mean."""
+
+    def __init__(self, codebook: Tensor) -> None:
+        self.codebook = codebook
+        self.mean = codebook.mean(0)  # any point near the codes does
+        self.centred = codebook - self.mean
+        self.half_norms = self.centred.square().sum(1) * 0.5
+        self.norms = _lengths(self.centred)
+        self.radius = self.norms.max()
+
+    @cached_property
+    def first(self) -> Tensor:
+        """(K,) bool: no code with a lower index is the same."""
+        _, kind = torch.unique(self.codebook, dim=0, return_inverse=True)
+        place = torch.arange(len(kind), device=kind.device)
+        lowest = torch.full_like(kind, len(kind)).scatter_reduce(0, kind, place, "amin")
+        return lowest[kind] == place
+
+
+def _search(vectors: Tensor, codebook: Tensor) -> Tensor:
+    table = _Table(codebook)
+    block = GPU_BLOCK if vectors.is_cuda else CPU_BLOCK
+    parts = torch.split(vectors, max(1, block // len(codebook)))
+    return torch.cat([_search_block(part, table) for part in parts])
+
+
+def _search_block(vectors: Tensor, table: _Table) -> Tensor:
+    """(n, D) -> ids (n,)."""
+    centred = vectors - table.mean
+    scores = torch.addmm(table.half_norms, centred, table.centred.T, alpha=-1)
+    ids = scores.argmin(1, keepdim=True)
+    best = scores.gather(1, ids)
+    runner_up = scores.scatter_(1, ids, torch.inf).amin(1, keepdim=True)
+    scores.scatter_(1, ids, best)
+    size = _lengths(centred)[:, None]
+    limit = best + _slack(size, table.radius, centred.shape[1])
+    # "Not greater", so that a row with NaN counts as a tie and takes the careful way, too.
+    tied = (~(runner_up > limit)).flatten().nonzero()[:, 0]
+    ids = ids[:, 0]
+    for rows in torch.split(tied, max(1, EXACT_BLOCK // len(table.codebook))):
+        close = ~(scores[rows] > limit[rows])
+        if close.count_nonzero() > CROWD * len(rows):
+            close &= table.first & _close(scores[rows], size[rows], table)
+        ids[rows] = _exact(vectors[rows], table.codebook, close)
+    return ids
+
+
+def _lengths(rows: Tensor) -> Tensor:
+    """(n, D) -> (n,), not less than they are where squares underflow."""
+    return (rows.square().sum(1) + rows.shape[1] * torch.finfo(torch.float32).tiny).sqrt()
+
+
+def _slack(size: Tensor, radius: Tensor, dim: int) -> Tensor:
+    """|e|, |q| seen from the mean -> more than two float32 scores can err against each other.
+
+    A sum of D products errs by at most D/2·eps times the sum of their sizes, which Cauchy and
+    Schwarz bound by |e||q|; the norm's half and the centring add a few eps more of the same size.
+    Products that underflow err by up to `tiny` each, however small the vectors are.
+    """
+    float32 = torch.finfo(torch.float32)
+    return (dim + 8) * (float32.eps * (size * radius + radius.square()) + float32.tiny)
+
+
+def _close(scores: Tensor, size: Tensor, table: _Table) -> Tensor:
+    """Scores (n, K), |e| (n, 1) -> (n, K) bool: the code may be nearest, by each code's own bound.
+
+    A single far code makes the bound by the radius useless for all others.
+    """
+    slack = _slack(size, table.norms, table.centred.shape[1])
+    return ~(scores - slack > (scores + slack).amin(1, keepdim=True))
+
+
+def _exact(vectors: Tensor, codebook: Tensor, close: Tensor) -> Tensor:
+    """(n, D), (K, D) -> (n,), in float64, among the codes marked in `close` (n, K)."""
+    row, code = close.nonzero().unbind(1)
+    pairs = max(1, EXACT_BLOCK // codebook.shape[1])
+    parts = zip(torch.split(row, pairs), torch.split(code, pairs), strict=True)
+    gaps = (float64(vectors[r]) - float64(codebook[c]) for r, c in parts)
+    distance = torch.cat([gap.square().sum(1) for gap in gaps])
+    row, code = row.to(distance.device), code.to(distance.device)
+    least = distance.new_full((len(vectors),), torch.inf).scatter_reduce(0, row, distance, "amin")
+    wins = ~(distance > least[row])
+    ids = code.new_full((len(vectors),), len(codebook))
+    return ids.scatter_reduce(0, row[wins], code[wins], "amin").to(close.device)
+
+
+def float64(x: Tensor) -> Tensor:
+    """`x` in float64; on the CPU, where its device has none."""
+    return x.cpu().double() if x.device.type == "mps" else x.double()

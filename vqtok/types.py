@@ -1,0 +1,199 @@
+"""What modules hand to each other. Importing this module brings no torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from vqtok.errors import CodesError, LoadError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["CodeSums", "Codec", "Codes", "Encoder", "Fingerprint", "Quantized"]
+
+
+class CodeSums(NamedTuple):
+    """What one forward contributes to the codebook's next step; float32, fixed shapes.
+
+    Sums of several micro-batches or ranks are the statistics of the joint batch: add (or
+    all-reduce) `count` and `total`, concatenate (or gather) `candidates`.
+    """
+
+    count: Tensor  # type: ignore[assignment]  # (K,) tokens on each code; not tuple.count
+    total: Tensor  # (K, D) sum of the vectors on each code
+    candidates: Tensor  # (R, D) vectors that may take a dead code's place
+
+
+class Quantized(NamedTuple):
+    """What a quantizer's forward returns.
+
+    A NamedTuple, because accelerate casts the tensors in one back to float32 after a
+    mixed-precision forward, and those in a dataclass it does not.
+    """
+
+    z: Tensor  # (B, D, *grid) what the decoder sees; carries the gradient
+    codes: Tensor  # (B, *grid) int64; several codebooks: (B, *grid, Q)
+    losses: dict[str, Tensor]  # unweighted scalars: commit, codebook, entropy
+    sums: CodeSums | None  # None in eval, and for quantizers that keep no statistics
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Codes:
+    """A batch of code grids of one shape, and where they come from.
+
+    ids            (N, *grid) or (N, *grid, Q), an integer array in [0, codebook_size)
+    sizes          (N, 2) height and width in pixels of the pictures that the grids stand for
+    codebook_size  K
+    codebook       the codebook's sha256 in the fingerprint, or "" where it is not known
+    depth          Q, the number of codes a token has, or 0 where ids have no such axis
+    """
+
+    ids: npt.NDArray[np.integer]
+    sizes: npt.NDArray[np.int32]
+    codebook_size: int
+    codebook: str = ""
+    depth: int = 0
+
+    def __post_init__(self) -> None:
+        if not np.issubdtype(self.ids.dtype, np.integer):
+            raise CodesError(f"codes are whole numbers; got an array of {self.ids.dtype}")
+        low, high = (int(self.ids.min()), int(self.ids.max())) if self.ids.size else (0, 0)
+        if low < 0 or high >= self.codebook_size:
+            raise CodesError(
+                f"codes of this tokenizer lie in [0, {self.codebook_size}); got some from {low} "
+                f"to {high}"
+            )
+        if self.ids.ndim < 2:
+            raise CodesError(f"codes have the shape (N, *grid); got {self.ids.shape}")
+        if self.sizes.shape != (len(self.ids), 2):
+            raise CodesError(
+                f"sizes has the shape (N, 2), here ({len(self.ids)}, 2); got {self.sizes.shape}"
+            )
+        if self.depth and self.ids.shape[-1] != self.depth:
+            raise CodesError(
+                f"depth={self.depth}, but the last axis of the codes, whose shape is "
+                f"{self.ids.shape}, is not that long"
+            )
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """The shape of one picture's grid: (h, w), or (t, h, w) for a clip."""
+        shape = self.ids.shape[1:]
+        return shape[:-1] if self.depth else shape
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int | slice) -> Codes:
+        """One picture's codes, or a range of them, still a batch."""
+        if isinstance(index, slice):
+            rows = index
+        elif -len(self) <= index < len(self):
+            rows = slice(index % len(self), index % len(self) + 1)
+        else:
+            raise IndexError(f"there are {len(self)} pictures in these codes; asked for {index}")
+        return replace(self, ids=self.ids[rows], sizes=self.sizes[rows])
+
+    def __iter__(self) -> Iterator[Codes]:
+        return (self[index] for index in range(len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Codes):
+            return NotImplemented
+        return (
+            (self.codebook_size, self.codebook, self.depth)
+            == (other.codebook_size, other.codebook, other.depth)
+            and np.array_equal(self.ids, other.ids)
+            and np.array_equal(self.sizes, other.sizes)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __bytes__(self) -> bytes:
+        """The ids alone, little-endian: uint16 up to 65,536 codes, uint32 above."""
+        dtype = "<u2" if self.codebook_size <= 1 << 16 else "<u4"
+        return np.ascontiguousarray(self.ids, dtype=dtype).tobytes()
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What a tokenizer is: four sha256 in hexadecimal (`vqtok.fingerprint` makes them).
+
+    Ids come out equal where the first three are; they can be decoded where the third is.
+    """
+
+    preprocess: str
+    encoder: str
+    codebook: str
+    decoder: str
+
+    SCHEMA: ClassVar[str] = "vqtok-fp/1"
+
+    def same_ids(self, other: Fingerprint) -> bool:
+        """Whether the same picture gives the same ids."""
+        return self._makes_ids == other._makes_ids
+
+    @property
+    def _makes_ids(self) -> tuple[str, str, str]:
+        return self.preprocess, self.encoder, self.codebook
+
+    def to_dict(self) -> dict[str, str]:
+        """For JSON; `from_dict` reads it."""
+        parts = {name: getattr(self, name) for name in PRINT_PARTS}
+        return {"schema": self.SCHEMA, **parts}
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, object]) -> Fingerprint:
+        """From what `to_dict` gave; `LoadError` for anything else."""
+        parts = {name: stored.get(name) for name in PRINT_PARTS}
+        if stored.get("schema") != cls.SCHEMA or not all(map(_is_sha256, parts.values())):
+            raise LoadError(
+                f"a fingerprint of the schema {cls.SCHEMA} has the sha256 of "
+                f"{', '.join(PRINT_PARTS)}; got {dict(stored)}"
+            )
+        return cls(**{name: str(value) for name, value in parts.items()})
+
+    def __str__(self) -> str:
+        """Short, for people: the first eight digits of each part."""
+        return f"{self.SCHEMA}:" + "-".join(getattr(self, name)[:8] for name in PRINT_PARTS)
+
+
+PRINT_PARTS = ("preprocess", "encoder", "codebook", "decoder")
+
+
+def _is_sha256(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """Anything that turns pixels into codes: torch here, ONNX Runtime, a server's client."""
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """What makes the ids."""
+        ...
+
+    @property
+    def precision(self) -> str:
+        """The arithmetic that ids are made with: ieee32, tf32, bf16 or fp16."""
+        ...
+
+    def encode(self, pixels: npt.NDArray[np.uint8]) -> Codes:
+        """(N, H, W, 3) uint8 pixels, sides a multiple of the stride -> codes of N grids."""
+        ...
+
+
+@runtime_checkable
+class Codec(Encoder, Protocol):
+    """An `Encoder` that also knows the way back."""
+
+    def decode(self, codes: Codes) -> npt.NDArray[np.uint8]:
+        """Codes of N grids -> (N, H, W, 3) uint8 pixels."""
+        ...
