@@ -1,0 +1,379 @@
+"""The one way from a picture to pixels on the grid, for training, tokenizer, server and jobs.
+
+`load_image` makes RGB of any source; a `Preprocess` says how that becomes the (h, w, 3) uint8
+which the encoder sees: what part of the picture, resized by which implementation, laid where.
+A few percent of the ids change with the filter alone, so an implementation that gives other
+bytes has another name. Nothing is normalised here; the model does that itself.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
+
+import numpy as np
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from vqtok.errors import ConfigError, ImageError, LoadError, UnknownNameError, did_you_mean
+from vqtok.pictures import (
+    MAX_PIXELS,
+    MAX_SIDE,
+    WHITE,
+    ImageSource,
+    Pixels,
+    load_image,
+    name_of,
+    probe_pictures,
+)
+from vqtok.resize import RESIZERS, Size, halved
+
+__all__ = [
+    "CONFIG_NAME",
+    "RESIZERS",
+    "Geometry",
+    "Preprocess",
+    "fit",
+    "geometry",
+    "load_image",
+    "preprocess",
+    "probe_pixels",
+]
+
+CONFIG_NAME = "preprocessor_config.json"
+_FOREIGN_KEYS = ("image_processor_type", "processor_class")  # transformers' own, in the same file
+
+Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
+Byte = Annotated[int, Field(ge=0, le=255)]
+
+# name -> policy, resize
+_PRESETS: dict[str, tuple[Literal["adm", "taming"], str]] = {
+    "adm": ("adm", "adm-box-bicubic"),
+    "taming": ("taming", "opencv-u8-bilinear"),
+}
+
+
+class Preprocess(BaseModel):
+    """How a picture becomes pixels on the grid. Frozen; a setting that cannot be is a ConfigError.
+
+    policy      center   the largest box of the size's shape in the middle, resized to `size`
+                stretch  the whole picture, resized to `size`
+                pad      the whole picture, resized to fit into `size`, `background` around it
+                native   the picture's own size, cut in the middle to a multiple of `stride`
+                adm, taming  as published; take `Preprocess.preset`
+    size        (height, width), or one number for a square; None with native
+    stride      pixels that one grid cell is wide and high; both sides come out as multiples of it
+    resize      a name of `RESIZERS`
+    background  RGB under transparent pixels and around padded pictures
+    max_pixels  a picture with more is refused before it is decoded
+    max_area    native only: a picture with more pixels is shrunk to fit, keeping its shape
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    policy: Literal["center", "stretch", "pad", "native", "adm", "taming"] = "center"
+    size: Side | tuple[Side, Side] | None = Field(
+        default=None, description=f"a whole number from 1 to {MAX_SIDE}, or (height, width) of such"
+    )
+    stride: int = Field(default=1, ge=1, le=1024, description="a whole number from 1 to 1024")
+    resize: str = Field(
+        default="torch-u8-bicubic", description="the name of a resize implementation"
+    )
+    background: tuple[Byte, Byte, Byte] = Field(
+        default=WHITE, description="three whole numbers from 0 to 255"
+    )
+    max_pixels: int = Field(
+        default=MAX_PIXELS,
+        ge=1,
+        le=MAX_PIXELS,
+        description=f"a whole number from 1 to {MAX_PIXELS}",
+    )
+    max_area: int | None = Field(default=None, ge=1, description="a whole number of pixels")
+
+    if not TYPE_CHECKING:  # type checkers know the fields; this only words the errors
+
+        def __init__(self, **settings: Any) -> None:
+            try:
+                super().__init__(**settings)
+            except ValidationError as error:
+                raise ConfigError(_sentence(error, settings)) from None
+
+    @field_validator("size", "background", mode="before")
+    @classmethod
+    def _from_list(cls, value: Any) -> Any:
+        """JSON has lists only, and (256, 256) is the same setting as 256."""
+        if isinstance(value, list):
+            value = tuple(value)
+        if isinstance(value, tuple) and len(value) == 2 and value[0] == value[1]:
+            return value[0]
+        return value
+
+    @model_validator(mode="after")
+    def _belongs_together(self) -> Self:
+        if self.resize not in RESIZERS:
+            raise ConfigError(
+                f"there is no resize called {self.resize!r}. {did_you_mean(self.resize, RESIZERS)}"
+            )
+        if self.policy == "native":
+            self._check_native()
+        else:
+            self._check_sized()
+        return self
+
+    def _check_native(self) -> None:
+        if self.size is not None:
+            raise ConfigError(
+                f"policy 'native' keeps each picture's own size; leave out size={self.size}"
+            )
+        if self.max_area is not None and self.max_area < 4 * self.stride**2:
+            raise ConfigError(
+                f"max_area={self.max_area} leaves no room for 2 x 2 cells of stride {self.stride}; "
+                f"it must be at least {4 * self.stride**2}"
+            )
+
+    def _check_sized(self) -> None:
+        if self.max_area is not None:
+            raise ConfigError(
+                f"max_area is for policy 'native'; with policy {self.policy!r} the size is fixed"
+            )
+        if self.size is None:
+            raise ConfigError(f"policy {self.policy!r} needs a size, such as size=256")
+        if self.policy in _PRESETS and not isinstance(self.size, int):
+            raise ConfigError(f"policy {self.policy!r} makes squares; got size={self.size}")
+        if any(side % self.stride for side in self.sides):
+            raise ConfigError(f"size={self.size} is not a multiple of the stride, {self.stride}")
+
+    @property
+    def sides(self) -> Size:
+        """Height and width of every result; an error with policy native, which fixes neither."""
+        if self.size is None:
+            raise ConfigError("policy 'native' fixes no size; ask `fit` about one picture")
+        return (self.size, self.size) if isinstance(self.size, int) else self.size
+
+    @classmethod
+    def preset(cls, name: str, size: int, stride: int = 1) -> Self:
+        """The preprocessing that published checkpoints were trained and measured with.
+
+        adm     guided diffusion's `center_crop_arr`, also in DiT, LlamaGen, RAR and others:
+                halving by box means, Pillow's bicubic to the short side, centre crop
+        taming  taming-transformers' and LDM's: OpenCV's bilinear to the short side (not
+                antialiased, so big photos come out grainy), centre crop; needs no OpenCV
+        """
+        if name not in _PRESETS:
+            raise UnknownNameError(
+                f"there is no preprocessing preset called {name!r}. {did_you_mean(name, _PRESETS)}"
+            )
+        policy, resize = _PRESETS[name]
+        return cls(policy=policy, size=size, stride=stride, resize=resize)
+
+    def changed(self, **changes: Any) -> Self:
+        """A copy with other settings, checked like new ones."""
+        return type(self)(**{**self.model_dump(exclude_unset=True), **changes})
+
+    def identity(self) -> dict[str, Any]:
+        """What changes pixels and is not the default, as JSON has it; a fingerprint hashes this."""
+        unused = {"max_pixels"}
+        if self.policy != "native":
+            unused.add("stride")
+        elif self.max_area is None:
+            unused.add("resize")
+        return self.model_dump(mode="json", exclude_defaults=True, exclude=unused)
+
+    def to_config(self) -> dict[str, Any]:
+        """Every setting, and the key by which transformers' AutoImageProcessor finds its class."""
+        return {"image_processor_type": "VQTokImageProcessor", **self.model_dump(mode="json")}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """The inverse of `to_config`; an unknown key is an error."""
+        return cls(**{key: config[key] for key in config if key not in _FOREIGN_KEYS})
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Writes preprocessor_config.json into a folder that exists, and returns its path."""
+        path = Path(folder) / CONFIG_NAME
+        path.write_text(json.dumps(self.to_config(), indent=2) + "\n", encoding="utf-8")
+        return path
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """From a file, or from the preprocessor_config.json of a folder."""
+        file = Path(path) / CONFIG_NAME if Path(path).is_dir() else Path(path)
+        try:
+            config = json.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise LoadError(f"there is no file '{file}'") from None
+        except (OSError, ValueError) as error:
+            raise LoadError(f"'{file}' is not a JSON file that can be read: {error}") from error
+        if not isinstance(config, dict):
+            raise LoadError(f"'{file}' holds a {type(config).__name__}; settings are an object")
+        try:
+            return cls.from_config(config)
+        except ConfigError as error:
+            raise ConfigError(f"'{file}': {error}") from None
+
+
+def _sentence(error: ValidationError, settings: Mapping[str, Any]) -> str:
+    """The first of pydantic's complaints, in our words."""
+    first = error.errors()[0]
+    if first["type"] == "value_error":
+        return str(first["ctx"]["error"])
+    name = str(first["loc"][0])
+    fields = Preprocess.model_fields
+    if name not in fields:
+        return f"preprocessing has no setting {name!r}. {did_you_mean(name, fields)}"
+    value = settings[name]
+    if name == "policy":
+        return f"there is no policy called {value!r}. {did_you_mean(str(value), _POLICIES)}"
+    return f"{name}={value!r} is not {fields[name].description}"
+
+
+class Geometry(NamedTuple):
+    """Which pixels of a picture end up where; heights before widths, tops before lefts."""
+
+    box: tuple[int, int, int, int]  # top, left, bottom, right: the part that is used
+    scaled: Size  # what the box is resized to
+    at: tuple[int, int]  # where its corner lies in the result: negative cuts, positive pads
+    size: Size  # of the result
+
+
+def geometry(
+    height: int, width: int, settings: Preprocess, *, name: str = "the picture"
+) -> Geometry:
+    """What `settings` do to a picture of this size, without touching pixels."""
+    return _POLICIES[settings.policy](height, width, settings, name)
+
+
+def fit(height: int, width: int, settings: Preprocess) -> Size:
+    """Height and width, in pixels, that a picture of this size comes out with."""
+    return geometry(height, width, settings).size
+
+
+def _center(height: int, width: int, settings: Preprocess, name: str) -> Geometry:
+    size = settings.sides
+    box = _shaped_like(size, height, width)
+    top, left = (height - box[0]) // 2, (width - box[1]) // 2
+    return Geometry((top, left, top + box[0], left + box[1]), size, (0, 0), size)
+
+
+def _stretch(height: int, width: int, settings: Preprocess, name: str) -> Geometry:
+    return _whole(height, width, settings.sides, settings.sides)
+
+
+def _pad(height: int, width: int, settings: Preprocess, name: str) -> Geometry:
+    scaled = _shaped_like((height, width), *settings.sides)
+    return _whole(height, width, scaled, settings.sides)
+
+
+def _native(height: int, width: int, settings: Preprocess, name: str) -> Geometry:
+    scaled, area = (height, width), settings.max_area
+    if area is not None and height * width > area:
+        scaled = (math.isqrt(area * height // width), math.isqrt(area * width // height))
+    size = tuple(side // settings.stride * settings.stride for side in scaled)
+    if min(size) < 1:
+        shrunk = f", shrunk to {scaled[1]} x {scaled[0]}" if scaled != (height, width) else ""
+        raise ImageError(
+            f"{name} is {width} wide and {height} high{shrunk}; policy 'native' needs at least "
+            f"one cell of {settings.stride} x {settings.stride} pixels"
+        )
+    return _whole(height, width, scaled, (size[0], size[1]))
+
+
+def _adm(height: int, width: int, settings: Preprocess, name: str) -> Geometry:
+    # The halved sides, rounded down, decide the final ones.
+    half = halved(height, width, min(settings.sides))
+    return _covering(height, width, half, settings, name)
+
+
+def _taming(height: int, width: int, settings: Preprocess, name: str) -> Geometry:
+    return _covering(height, width, (height, width), settings, name)
+
+
+_POLICIES: dict[str, Callable[[int, int, Preprocess, str], Geometry]] = {
+    "center": _center,
+    "stretch": _stretch,
+    "pad": _pad,
+    "native": _native,
+    "adm": _adm,
+    "taming": _taming,
+}
+
+
+def _whole(height: int, width: int, scaled: Size, size: Size) -> Geometry:
+    """The whole picture, its middle on the middle of the result."""
+    at = tuple(
+        room // 2 if room >= 0 else -(-room // 2)
+        for room in (size[0] - scaled[0], size[1] - scaled[1])
+    )
+    return Geometry((0, 0, height, width), scaled, (at[0], at[1]), size)
+
+
+def _shaped_like(shape: Size, height: int, width: int) -> Size:
+    """The largest box in (height, width) with the sides' ratio of `shape`, rounded half up."""
+    across, down = width * shape[0], height * shape[1]
+    if across >= down:
+        return height, max(1, (2 * down + shape[0]) // (2 * shape[0]))
+    return max(1, (2 * across + shape[1]) // (2 * shape[1])), width
+
+
+def _covering(height: int, width: int, shape: Size, settings: Preprocess, name: str) -> Geometry:
+    """The whole picture, in the ratio of `shape`, so that its short side is the result's.
+
+    In floats and with their rounding, as the published code has it.
+    """
+    scale = settings.sides[0] / min(shape)
+    scaled = round(shape[0] * scale), round(shape[1] * scale)
+    if scaled[0] * scaled[1] > settings.max_pixels:
+        raise ImageError(
+            f"{name} is {width} wide and {height} high; before its crop it would be resized to "
+            f"{scaled[1]} x {scaled[0]}, {scaled[0] * scaled[1]} pixels; at most "
+            f"{settings.max_pixels} are made"
+        )
+    return _whole(height, width, scaled, settings.sides)
+
+
+def preprocess(source: ImageSource, settings: Preprocess, *, name: str | None = None) -> Pixels:
+    """Any picture -> (h, w, 3) uint8 on the grid; sources and `name` as `load_image` has them."""
+    name = name or name_of(source)
+    pixels = load_image(
+        source, background=settings.background, max_pixels=settings.max_pixels, name=name
+    )
+    plan = geometry(pixels.shape[0], pixels.shape[1], settings, name=name)
+    top, left, bottom, right = plan.box
+    part = pixels[top:bottom, left:right]
+    if part.shape[:2] != plan.scaled:
+        part = RESIZERS[settings.resize](part, plan.scaled)
+    return _lay(part, plan, settings.background)
+
+
+def _lay(part: Pixels, plan: Geometry, background: tuple[int, int, int]) -> Pixels:
+    """The resized part on its place in a result of the planned size."""
+    if plan.scaled == plan.size:
+        return np.ascontiguousarray(part)
+    result = np.empty((*plan.size, 3), np.uint8)
+    result[:] = background
+    (top, left), (height, width) = plan.at, plan.scaled
+    seen = result[max(top, 0) : top + height, max(left, 0) : left + width]
+    down, across = max(-top, 0), max(-left, 0)
+    seen[:] = part[down : down + seen.shape[0], across : across + seen.shape[1]]
+    return result
+
+
+def probe_pixels(settings: Preprocess) -> list[Pixels]:
+    """The built-in test pictures through these settings: what a fingerprint hashes and checks.
+
+    The limits are lowered or lifted so that every picture gets through and is really resized.
+    """
+    area = settings.max_area and min(settings.max_area, max(1024, 4 * settings.stride**2))
+    probing = settings.model_copy(update={"max_pixels": MAX_PIXELS, "max_area": area})
+    pictures = probe_pictures(settings.stride)
+    return [preprocess(pictures[name], probing, name=name) for name in pictures]
