@@ -1,0 +1,342 @@
+"""From a tokenizer's name to its folder on this machine, and from a folder to the hub."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from glob import escape
+from pathlib import Path, PurePosixPath
+
+from vqtok.errors import ConfigError, LoadError, did_you_mean
+from vqtok.zoo import bundled
+
+__all__ = ["Resolved", "push_folder", "resolve"]
+
+CONFIG = "config.json"
+WEIGHTS = "diffusion_pytorch_model"
+TEXTS = ["*config.json", "README.md"]
+# The class that a config.json names -> the family of the weights beside it.
+FAMILIES = {"AutoencoderVQ": "vqtok", "VQModel": "diffusers"}
+REPO = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+VARIANT = re.compile(rf"{WEIGHTS}(?:\.([\w-]+?))?(?:-\d+-of-\d+)?\.safetensors")
+# How many file names a message lists.
+SHOWN = 8
+
+# What a message calls a place, and the files there; asked only when something is wrong.
+Look = Callable[[], tuple[str, list[str]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A tokenizer's folder, and where it came from.
+
+    path    holds config.json and the weights that were asked for
+    repo    the repository on the hub, or None where the name was a folder or a bundled one
+    commit  the commit of `repo`; as a `revision` it gives the same files for ever
+    family  "vqtok", or "diffusers" for a stock VQModel
+    """
+
+    path: Path
+    repo: str | None
+    commit: str | None
+    family: str
+
+
+def resolve(
+    name: str | os.PathLike[str],
+    revision: str | None = None,
+    subfolder: str | None = None,
+    variant: str | None = None,
+    token: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    local_files_only: bool = False,
+) -> Resolved:
+    """The folder of a tokenizer: a folder, else a name in the package, else `org/name` on the hub.
+
+    From the hub come its configuration, card and probe and the weights of `variant` alone, into
+    the cache that Hugging Face libraries share, or `cache_dir`.
+    """
+    inner = _inner(subfolder)
+    folder = _local(name, inner)
+    if folder is None:
+        source = _Source(os.fspath(name), revision, inner, token, cache_dir, local_files_only)
+        return source.fetch(variant)
+    if revision is not None:
+        raise ConfigError(
+            f"revision={revision!r} chooses a commit on the hub, but {os.fspath(name)!r} is the "
+            f"folder {folder}"
+        )
+    if not folder.is_dir():
+        raise LoadError(f"there is no folder {folder}")
+    family = _family(folder, lambda: _look(folder))
+    _check_weights(folder, variant, lambda: _look(folder))
+    return Resolved(folder, None, None, family)
+
+
+def push_folder(
+    folder: Path,
+    repo_id: str,
+    *,
+    token: str | None = None,
+    private: bool | None = None,
+    commit_message: str | None = None,
+    revision: str | None = None,
+) -> str:
+    """Uploads a tokenizer's folder to `repo_id`, and returns the repository's address.
+
+    Makes the repository, and the branch `revision`, where there is none. Weights in it that
+    `folder` lacks, such as another variant's, are removed: they belong to an older tokenizer.
+    """
+    from huggingface_hub import HfApi
+
+    _family(folder, lambda: _look(folder))
+    api = HfApi(token=token)
+    try:
+        url = api.create_repo(repo_id, private=private, exist_ok=True)
+        if revision is not None:
+            api.create_branch(url.repo_id, branch=revision, exist_ok=True)
+        api.upload_folder(
+            repo_id=url.repo_id,
+            folder_path=folder,
+            commit_message=commit_message or "Upload a tokenizer",
+            revision=revision,
+            delete_patterns=f"{WEIGHTS}*",
+        )
+    except Exception as error:  # whatever the client and its transport raise
+        raise LoadError(f"{folder} was not uploaded to {repo_id!r}: {_why(error)}") from error
+    return str(url)
+
+
+# --- names ------------------------------------------------------------------------------------
+
+
+def _inner(subfolder: str | None) -> str:
+    path = PurePosixPath(subfolder or ".")
+    if path.is_absolute() or ".." in path.parts:
+        raise ConfigError(
+            f"subfolder is a path inside a tokenizer's folder or repository; got {subfolder!r}"
+        )
+    return "" if path == PurePosixPath(".") else str(path)
+
+
+def _local(name: str | os.PathLike[str], inner: str) -> Path | None:
+    """The folder here that `name` means, or None where it means a repository on the hub."""
+    text = os.fspath(name)
+    path = Path(os.path.expanduser(text))  # which leaves an unknown ~user alone
+    known = bundled()
+    if text in known and not (path / inner / CONFIG).is_file():
+        return known[text] / inner
+    if text and path.is_dir():
+        return path / inner
+    if path.is_file():
+        raise LoadError(f"{text} is a file; a tokenizer is the folder that holds its {CONFIG}")
+    if "://" in text:
+        raise LoadError(f"{text} is an address; a tokenizer on the hub is called org/name")
+    if isinstance(name, str) and REPO.fullmatch(text):
+        return None
+    if not isinstance(name, str) or "/" in text or os.sep in text:
+        raise LoadError(f"there is no folder {text}")
+    raise LoadError(
+        f"there is no tokenizer called {text!r}, neither in the package nor as a folder. "
+        f"{did_you_mean(text, known)} On the hub, write org/name."
+    )
+
+
+# --- the hub ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A folder of a repository on the hub, and how it may be read."""
+
+    repo: str
+    revision: str | None
+    inner: str
+    token: str | None
+    cache_dir: str | os.PathLike[str] | None
+    local_files_only: bool
+
+    def fetch(self, variant: str | None) -> Resolved:
+        root = self._download(self.revision, TEXTS)
+        folder, commit = root / self.inner, root.name
+        # Before the weights: those of something else may be many gigabytes.
+        family = _family(folder, lambda: self._look(folder))
+        self._download(commit, _weights(variant))
+        _check_weights(folder, variant, lambda: self._look(folder))
+        return Resolved(folder, self.repo, commit, family)
+
+    def _download(self, revision: str | None, patterns: list[str]) -> Path:
+        """The folder of the commit in the cache; it holds at least the files that `patterns` name.
+
+        Not `hf_hub_download`: where there is no hub, that one tries for half a minute.
+        """
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import LocalEntryNotFoundError
+
+        start = escape(f"{self.inner}/") if self.inner else ""
+        try:
+            root = snapshot_download(
+                self.repo,
+                revision=revision,
+                allow_patterns=[start + pattern for pattern in patterns],
+                ignore_patterns=[f"{start}*/*"],  # for * goes through folders
+                token=self.token,
+                cache_dir=self.cache_dir,
+                local_files_only=self.local_files_only,
+            )
+        except LocalEntryNotFoundError as error:
+            raise LoadError(self._why_absent(error)) from error
+        except Exception as error:  # whatever the client and its transport raise
+            raise self._failed(error) from error
+        return Path(root)
+
+    @property
+    def _at(self) -> str:
+        return f"{self.repo!r}" + (f" at {self.revision!r}" if self.revision else "")
+
+    def _look(self, folder: Path) -> tuple[str, list[str]]:
+        """The files in the repository; where it cannot be asked, those that are here."""
+        from huggingface_hub import HfApi
+
+        start = f"{self.inner}/" if self.inner else ""
+        within = f", in {self.inner}," if self.inner else ""
+        try:
+            if self.local_files_only:
+                raise OSError
+            names = HfApi(token=self.token).list_repo_files(self.repo, revision=self.revision)
+        except Exception:  # it is asked only to word another error
+            here = _look(folder)[1] if folder.is_dir() else []
+            return f"the copy of {self._at} in the cache{within}", here
+        inside = [name.removeprefix(start) for name in names if name.startswith(start)]
+        return f"{self._at} on the hub{within}", inside
+
+    def _why_absent(self, error: Exception) -> str:
+        """For a file that is not in the cache and could not be fetched."""
+        from huggingface_hub.errors import OfflineModeIsEnabled
+
+        cause = error.__cause__
+        if self.local_files_only:
+            why = "local_files_only=True"
+        elif isinstance(cause, OfflineModeIsEnabled):
+            why = "HF_HUB_OFFLINE is set"
+        else:
+            why = _why(cause or error)
+        return f"{self._at} is no folder here, not complete in the cache, and not fetched: {why}"
+
+    def _failed(self, error: Exception) -> LoadError:
+        from huggingface_hub.errors import (
+            GatedRepoError,
+            RepositoryNotFoundError,
+            RevisionNotFoundError,
+        )
+
+        repo = repr(self.repo)
+        if isinstance(error, GatedRepoError):
+            return LoadError(
+                f"{repo} is gated: accept its terms on its page, then pass a token of that account"
+            )
+        if isinstance(error, RepositoryNotFoundError):
+            return LoadError(
+                f"there is no folder {self.repo}, and the hub has no repository of that name that "
+                "this token may read"
+            )
+        if isinstance(error, RevisionNotFoundError):
+            return LoadError(f"{repo} has no branch, tag or commit {self.revision!r}")
+        return LoadError(f"{self._at} cannot be fetched: {_why(error)}")
+
+
+def _weights(variant: str | None) -> list[str]:
+    middle = escape(f".{variant}") if variant else ""
+    return [
+        "probe.safetensors",
+        f"{WEIGHTS}{middle}.safetensors",
+        f"{WEIGHTS}{middle}-*-of-*.safetensors",
+        f"{WEIGHTS}.safetensors.index{middle}.json",
+    ]
+
+
+def _why(error: BaseException) -> str:
+    """One clause on what an error of the client says about the hub."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if isinstance(error, HfHubHTTPError):
+        said = f" ({error.server_message})" if error.server_message else ""
+        return f"the hub answered {error.response.status_code}{said}"
+    if type(error).__name__ in ("ConnectError", "ConnectTimeout", "ReadTimeout"):
+        return f"the hub at {constants.ENDPOINT} does not answer"
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+# --- what a folder holds ------------------------------------------------------------------------
+
+
+def _look(folder: Path) -> tuple[str, list[str]]:
+    entries = sorted(folder.iterdir())
+    inner = [f"{e.name}/{CONFIG}" for e in entries if (e / CONFIG).is_file()]
+    return str(folder), [e.name for e in entries if e.is_file()] + inner
+
+
+def _family(folder: Path, look: Look) -> str:
+    file = folder / CONFIG
+    if not file.is_file():
+        raise _no_config(*look())
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise LoadError(f"{file} is not JSON: {error}") from error
+    named = config if isinstance(config, dict) else {}
+    family = FAMILIES.get(str(named.get("_class_name")))
+    if family or named.get("model_type") == "vqtok":
+        return family or "vqtok"
+    keys = [key for key in ("_class_name", "model_type") if named.get(key)]
+    said = ", ".join(f"{key} {named[key]!r}" for key in keys)
+    raise LoadError(
+        f"{look()[0]} is no tokenizer: its {CONFIG} is that of {said or 'no model'}; a tokenizer's "
+        f"has _class_name {' or '.join(FAMILIES)}"
+    )
+
+
+def _no_config(where: str, names: list[str]) -> LoadError:
+    inner = [str(PurePosixPath(name).parent) for name in names if name.endswith(f"/{CONFIG}")]
+    hint = f". Pass one of these as subfolder: {', '.join(inner)}" if inner else ""
+    return LoadError(
+        f"{where} is no tokenizer, which holds {CONFIG} and {WEIGHTS}.safetensors; found: "
+        f"{_shown([name for name in names if '/' not in name])}{hint}"
+    )
+
+
+def _check_weights(folder: Path, variant: str | None, look: Look) -> None:
+    middle = f".{variant}" if variant else ""
+    single = folder / f"{WEIGHTS}{middle}.safetensors"
+    index = folder / f"{WEIGHTS}.safetensors.index{middle}.json"
+    if index.is_file():
+        _check_shards(index)
+    elif not single.is_file():
+        where, names = look()
+        variants = {match[1] or "" for match in map(VARIANT.fullmatch, names) if match}
+        has = ", ".join(f"variant={name or None!r}" for name in sorted(variants))
+        raise LoadError(
+            f"{where} lacks {single.name}, the weights of variant={variant!r}; "
+            + (f"it has those of {has}" if has else f"found: {_shown(names)}")
+        )
+
+
+def _check_shards(index: Path) -> None:
+    try:
+        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise LoadError(
+            f"{index} is not an index of weights: {type(error).__name__}: {error}"
+        ) from error
+    missing = [name for name in sorted(shards) if not (index.parent / name).is_file()]
+    if missing:
+        raise LoadError(f"{index.parent} lacks {_shown(missing)}, which {index.name} names")
+
+
+def _shown(names: list[str]) -> str:
+    rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + rest or "nothing"
