@@ -19,8 +19,8 @@ registry types precision pictures sheets zoo
 search estimators vocab resize sequences
 quantizers architectures metrics
 autoencoders preprocess
-fingerprint probe hub attach card folders
-codec
+fingerprint probe hub attach card batches token_ids
+codec folders
 tokenizer
 hf
 training serve export

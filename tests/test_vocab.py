@@ -90,9 +90,9 @@ def test_padding_and_missing_ends_change_nothing(
 
 
 @given(written(), st.lists(st.integers(0, 1000), max_size=5))
-def test_what_follows_the_end_is_ignored(case: Any, rest: list[int]) -> None:
+def test_text_after_the_end_is_ignored(case: Any, rest: list[int]) -> None:
     vocab, codes, grid = case
-    ids = [*vocab.flatten(codes).tolist(), *rest]
+    ids = [*vocab.flatten(codes).tolist(), *(i for i in rest if i != vocab.boi)]
     np.testing.assert_array_equal(vocab.unflatten(ids, grid), codes)
 
 
@@ -322,7 +322,13 @@ COLUMN = replace(SMALL, order="column")
         (
             SMALL,
             [10, 0, 12, 10, 1, 12],
-            "id 10 (boi) at position 3 is no code: these have the ids [0, 10)",
+            "these ids hold 2 pictures, which begin at [0, 3]; pass the ids of one",
+        ),
+        (
+            SMALL,
+            [7, 7, 10, 0, 12, 11],
+            "2 ids stand before the picture, which begins (boi, 10) at position 2; pass the ids "
+            "from there on",
         ),
         (
             SMALL,

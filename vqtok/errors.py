@@ -72,9 +72,9 @@ class MissingExtraError(VqtokError, ImportError):
     """An optional dependency is not installed; the message names the extra that brings it."""
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: object, known: Iterable[str]) -> str:
     """For error messages: the nearest known name, where there is one, then all of them."""
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1)
+    near = difflib.get_close_matches(str(name), names, n=1)
     hint = f"Did you mean {near[0]!r}? " if near else ""
     return f"{hint}Known: {', '.join(names) or 'none'}."

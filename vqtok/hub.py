@@ -251,7 +251,7 @@ class _Source:
 def _weights(variant: str | None) -> list[str]:
     middle = escape(f".{variant}") if variant else ""
     return [
-        "probe.safetensors",
+        f"probe{middle}.safetensors",
         f"{WEIGHTS}{middle}.safetensors",
         f"{WEIGHTS}{middle}-*-of-*.safetensors",
         f"{WEIGHTS}.safetensors.index{middle}.json",

@@ -22,7 +22,8 @@ class CodeSums(NamedTuple):
     """What one forward contributes to the codebook's next step; float32, fixed shapes.
 
     Sums of several micro-batches or ranks are the statistics of the joint batch: add (or
-    all-reduce) `count` and `total`, concatenate (or gather) `candidates`.
+    all-reduce) `count` and `total`, concatenate (or gather) `candidates` along the last axis but
+    one. Quantizers of several codebooks have an axis for these before all others.
     """
 
     count: Tensor  # type: ignore[assignment]  # (K,) tokens on each code; not tuple.count
@@ -61,6 +62,8 @@ class Codes:
     depth: int = 0
 
     def __post_init__(self) -> None:
+        if not isinstance(self.ids, np.ndarray):
+            raise CodesError(f"ids are a numpy array; got {type(self.ids).__name__}")
         if not np.issubdtype(self.ids.dtype, np.integer):
             raise CodesError(f"codes are whole numbers; got an array of {self.ids.dtype}")
         low, high = (int(self.ids.min()), int(self.ids.max())) if self.ids.size else (0, 0)
@@ -69,8 +72,9 @@ class Codes:
                 f"codes of this tokenizer lie in [0, {self.codebook_size}); got some from {low} "
                 f"to {high}"
             )
-        if self.ids.ndim < 2:
-            raise CodesError(f"codes have the shape (N, *grid); got {self.ids.shape}")
+        if self.ids.ndim < (3 if self.depth else 2):
+            shape = "(N, *grid, Q)" if self.depth else "(N, *grid)"
+            raise CodesError(f"codes have the shape {shape}; got {self.ids.shape}")
         if self.sizes.shape != (len(self.ids), 2):
             raise CodesError(
                 f"sizes has the shape (N, 2), here ({len(self.ids)}, 2); got {self.sizes.shape}"
@@ -137,11 +141,15 @@ class Fingerprint:
 
     def same_ids(self, other: Fingerprint) -> bool:
         """Whether the same picture gives the same ids."""
-        return self._makes_ids == other._makes_ids
+        return set(self.differences(other)) <= {"decoder"}
 
-    @property
-    def _makes_ids(self) -> tuple[str, str, str]:
-        return self.preprocess, self.encoder, self.codebook
+    def can_decode(self, codes: Codes) -> bool:
+        """Whether `codes` were made with this codebook; those that do not say so are trusted."""
+        return codes.codebook in ("", self.codebook)
+
+    def differences(self, other: Fingerprint) -> list[str]:
+        """The parts that are not equal, by name."""
+        return [name for name in PRINT_PARTS if getattr(self, name) != getattr(other, name)]
 
     def to_dict(self) -> dict[str, str]:
         """For JSON; `from_dict` reads it."""
@@ -151,11 +159,12 @@ class Fingerprint:
     @classmethod
     def from_dict(cls, stored: Mapping[str, object]) -> Fingerprint:
         """From what `to_dict` gave; `LoadError` for anything else."""
-        parts = {name: stored.get(name) for name in PRINT_PARTS}
-        if stored.get("schema") != cls.SCHEMA or not all(map(_is_sha256, parts.values())):
+        given = stored if isinstance(stored, Mapping) else {}
+        parts = {name: given.get(name) for name in PRINT_PARTS}
+        if given.get("schema") != cls.SCHEMA or not all(map(_is_sha256, parts.values())):
             raise LoadError(
                 f"a fingerprint of the schema {cls.SCHEMA} has the sha256 of "
-                f"{', '.join(PRINT_PARTS)}; got {dict(stored)}"
+                f"{', '.join(PRINT_PARTS)}; got {stored!r}"
             )
         return cls(**{name: str(value) for name, value in parts.items()})
 
@@ -195,5 +204,8 @@ class Codec(Encoder, Protocol):
     """An `Encoder` that also knows the way back."""
 
     def decode(self, codes: Codes) -> npt.NDArray[np.uint8]:
-        """Codes of N grids -> (N, H, W, 3) uint8 pixels."""
+        """Codes of N grids -> (N, H, W, 3) uint8 pixels.
+
+        `MismatchError` where another codebook made them; see `Fingerprint.can_decode`.
+        """
         ...

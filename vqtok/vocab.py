@@ -138,7 +138,7 @@ class VisualVocab:
     def unflatten(self, ids: Any, grid: Sequence[int] | None = None) -> Ids:
         """The ids of one picture or clip -> its codes, int64, as `flatten` took them.
 
-        `boi` and `eoi` may be missing; padding, and whatever follows `eoi`, is ignored. `grid`
+        `boi` and `eoi` may be missing; padding, and text that follows `eoi`, is ignored. `grid`
         (h, w) or (t, h, w) is needed where rows do not end with an id, and is checked elsewhere.
         """
         body, start = self._body(_integers(ids, "ids"))
@@ -234,6 +234,17 @@ class VisualVocab:
             raise CodesError(f"the ids of one picture have the shape (L,); got {ids.shape}")
         filled = np.flatnonzero(ids != self.pad)
         start = int(filled[0]) if len(filled) else len(ids)
+        begins = np.flatnonzero(ids == self.boi)
+        if len(begins) > 1:
+            raise CodesError(
+                f"these ids hold {len(begins)} pictures, which begin at {begins.tolist()}; pass "
+                "the ids of one"
+            )
+        if len(begins) and begins[0] > start:
+            raise CodesError(
+                f"{begins[0] - start} ids stand before the picture, which begins (boi, {self.boi}) "
+                f"at position {begins[0]}; pass the ids from there on"
+            )
         if start < len(ids) and ids[start] == self.boi:
             start += 1
         body = ids[start:]

@@ -1,0 +1,103 @@
+"""Many pictures through a codec: what is alike goes together, and memory holds a part of it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vqtok.errors import CodesError
+from vqtok.preprocess import Preprocess, preprocess
+from vqtok.sequences import named
+from vqtok.types import Codec, Codes, Encoder
+
+__all__ = ["as_codes", "decoded", "encode_images", "encode_pixels"]
+
+Pixels = npt.NDArray[np.uint8]
+# Preprocessed pixels that wait for the encoder, in bytes.
+WAITING = 1 << 28
+
+
+def encode_images(
+    encoder: Encoder, settings: Preprocess, images: Any, batch_size: int
+) -> list[Codes]:
+    """One picture or several, from any source -> codes, each a batch of one."""
+    codes: list[Codes] = []
+    for pixels in _runs(images, settings):
+        codes += encode_pixels(encoder, pixels, batch_size)
+    return codes
+
+
+def encode_pixels(encoder: Encoder, pixels: Sequence[Pixels], batch_size: int) -> list[Codes]:
+    """Preprocessed pixels (h, w, 3) each -> codes, each a batch of one."""
+    codes: dict[int, Codes] = {}
+    for rows in _groups([picture.shape for picture in pixels], batch_size):
+        batch = encoder.encode(np.stack([pixels[row] for row in rows]))
+        codes.update(zip(rows, batch, strict=True))
+    return [codes[row] for row in range(len(pixels))]
+
+
+def decoded(codec: Codec, codes: Sequence[Codes], batch_size: int) -> Iterator[tuple[int, Pixels]]:
+    """Codes, each a batch of one -> (its index, its pixels (H, W, 3)), in any order."""
+    kinds = [(one.ids.shape, one.codebook, one.codebook_size, one.depth) for one in codes]
+    for rows in _groups(kinds, batch_size):
+        pixels = codec.decode(_join([codes[row] for row in rows]))
+        yield from zip(rows, pixels, strict=True)
+
+
+def as_codes(grids: Any, codebook_size: int, depth: int) -> list[Codes]:
+    """`Codes`, or a collection of grids (h, w) or (h, w, Q) or `Codes` -> codes, one a picture."""
+    if isinstance(grids, Codes):
+        return list(grids)
+    if not isinstance(grids, Iterable):
+        raise CodesError(f"grids of codes come as a list or as `Codes`; got {grids!r}")
+    found: list[Codes] = []
+    for grid in grids:
+        found += grid if isinstance(grid, Codes) else [_as_codes(grid, codebook_size, depth)]
+    return found
+
+
+def _as_codes(grid: Any, codebook_size: int, depth: int) -> Codes:
+    try:
+        # Tensors may lie on another device.
+        ids = np.asarray(grid.cpu() if hasattr(grid, "cpu") else grid)
+    except ValueError:
+        raise CodesError("a grid of codes is one array; got rows of unequal length") from None
+    if ids.ndim != (3 if depth else 2):
+        shape = "(h, w, Q)" if depth else "(h, w)"
+        raise CodesError(f"a list of grids of codes, each {shape}, is needed; one is {ids.shape}")
+    return Codes(ids[None], np.zeros((1, 2), np.int32), codebook_size, depth=depth)
+
+
+def _runs(images: Any, settings: Preprocess) -> Iterator[list[Pixels]]:
+    """Pictures as the encoder sees them, as many at a time as may wait in memory."""
+    run: list[Pixels] = []
+    held = 0
+    for source, name in named(images):
+        run.append(preprocess(source, settings, name=name))
+        held += run[-1].nbytes
+        if held >= WAITING:
+            yield run
+            run, held = [], 0
+    if run:
+        yield run
+
+
+def _groups(kinds: Sequence[Hashable], batch_size: int) -> Iterator[list[int]]:
+    """Indices of equal kind, at most `batch_size` at a time."""
+    rows: dict[Hashable, list[int]] = defaultdict(list)
+    for index, kind in enumerate(kinds):
+        rows[kind].append(index)
+    for group in rows.values():
+        for start in range(0, len(group), batch_size):
+            yield group[start : start + batch_size]
+
+
+def _join(codes: Sequence[Codes]) -> Codes:
+    first = codes[0]
+    ids = np.concatenate([one.ids for one in codes])
+    sizes = np.concatenate([one.sizes for one in codes])
+    return Codes(ids, sizes, first.codebook_size, first.codebook, first.depth)

@@ -1,0 +1,128 @@
+"""What a tokenizer is, as four sha256: preprocessing, encoder, codebook, decoder (`vqtok-fp/1`).
+
+Hashed are integers and stored weights, never computed ids or latents: honest float32 runs differ
+in their last bits, and a hash does not forgive. `vqtok.probe` checks behaviour, with bounds.
+
+Weights count as their float32 values. Half-precision files widen exactly, so a float16 file, the
+float32 copy that a loaded model saves and a stock export of either carry one print. Left out is
+what changes neither ids nor pixels: class names, versions, scaling and shift, the estimator,
+loss weights, running means.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vqtok.autoencoders import AutoencoderVQ
+from vqtok.autoencoders.weights import read_json, stored_tensors, weight_files
+from vqtok.errors import LoadError
+from vqtok.preprocess import Preprocess, probe_pixels
+from vqtok.quantizers import QUANTIZERS, TRAINING_STATE
+from vqtok.types import Fingerprint
+
+__all__ = ["of_folder", "of_model", "of_settings"]
+
+WEIGHTS = {
+    "encoder": ("encoder.", "quant_conv."),
+    "codebook": ("quantize.",),
+    "decoder": ("post_quant_conv.", "decoder."),
+}
+
+
+def of_model(model: AutoencoderVQ, settings: Preprocess) -> Fingerprint:
+    """The print of a model in memory, in the dtype that its weights are stored in.
+
+    It reads every weight. A model that is trained on has another print afterwards.
+    """
+    return _combine(model.config, model.state_dict().items(), settings)
+
+
+def of_folder(folder: Path, settings: Preprocess, variant: str | None = None) -> Fingerprint:
+    """The print of a saved model, read from its files a tensor at a time."""
+    config = read_json(folder / "config.json")
+    return _combine(config, stored_tensors(weight_files(folder, variant)), settings)
+
+
+def of_settings(settings: Preprocess) -> str:
+    """The part of a print that preprocessing has: its settings, and pixels that they make here."""
+    pixels = [
+        [list(picture.shape), hashlib.sha256(picture.tobytes()).hexdigest()]
+        for picture in probe_pixels(settings)
+    ]
+    return _digest(settings.identity(), pixels)
+
+
+def _combine(
+    config: Mapping[str, Any], weights: Iterable[tuple[str, Tensor]], settings: Preprocess
+) -> Fingerprint:
+    prints: dict[str, dict[str, str]] = {part: {} for part in WEIGHTS}
+    for name, tensor in weights:
+        if name.rsplit(".", 1)[-1] in TRAINING_STATE:
+            continue
+        part = next((p for p, starts in WEIGHTS.items() if name.startswith(starts)), None)
+        if part is None:
+            raise LoadError(
+                f"the weights hold {name!r}, which belongs to no part of a tokenizer; parts start "
+                f"with {', '.join(start for starts in WEIGHTS.values() for start in starts)}"
+            )
+        prints[part][name] = _tensor_print(tensor)
+    return Fingerprint(
+        preprocess=of_settings(settings),
+        encoder=_digest(_settings(config, AutoencoderVQ.ENCODER_SETTINGS), prints["encoder"]),
+        codebook=_digest(_codebook_settings(config), prints["codebook"]),
+        decoder=_digest(_settings(config, AutoencoderVQ.DECODER_SETTINGS), prints["decoder"]),
+    )
+
+
+def _tensor_print(tensor: Tensor) -> str:
+    if tensor.dtype in (torch.float16, torch.bfloat16):
+        tensor = tensor.float()
+    data = tensor.detach().cpu().contiguous()
+    head = f"{str(data.dtype).removeprefix('torch.')} {list(data.shape)} "
+    return hashlib.sha256(head.encode() + data.numpy().tobytes()).hexdigest()
+
+
+def _digest(*parts: Any) -> str:
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _settings(config: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    defaults = _defaults()
+    chosen = {name: config.get(name, defaults[name]) for name in names}
+    return {
+        name: _plain(value)
+        for name, value in chosen.items()
+        if _plain(value) != _plain(defaults[name])
+    }
+
+
+def _codebook_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    kind = config.get("quantizer", "vector")
+    given = config.get("quantizer_args") or {}
+    own = {
+        name: _plain(given[name])
+        for name, default in QUANTIZERS[kind].identity.items()
+        if name in given and _plain(given[name]) != _plain(default)
+    }
+    known = {**_defaults(), **config}
+    dim = known["vq_embed_dim"] or known["latent_channels"]
+    return {"quantizer": kind, "dim": dim, "codebook_size": known["num_vq_embeddings"], **own}
+
+
+def _defaults() -> dict[str, Any]:
+    parameters = inspect.signature(AutoencoderVQ.__init__).parameters
+    return {name: given.default for name, given in parameters.items() if name != "self"}
+
+
+def _plain(value: Any) -> Any:
+    """As JSON would give it back: tuples are lists."""
+    return json.loads(json.dumps(value))

@@ -1,0 +1,134 @@
+"""A tokenizer as a folder: its model, its probe, and files that say what it is.
+
+`visual_tokenizer_config.json` says how ids are laid out, and holds the print of each variant.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vqtok import card, fingerprint, probe
+from vqtok.autoencoders import AutoencoderVQ
+from vqtok.autoencoders.loading import load_model
+from vqtok.errors import ConfigError, LoadError, MismatchError
+from vqtok.preprocess import CONFIG_NAME, Preprocess
+from vqtok.types import Fingerprint
+from vqtok.vocab import VisualVocab
+
+if TYPE_CHECKING:
+    from vqtok.tokenizer import VisualTokenizer
+
+__all__ = ["CONFIG_FILE", "load", "read_config", "save", "write_config"]
+
+CONFIG_FILE = "visual_tokenizer_config.json"
+SCHEMA = "vqtok-tokenizer/1"
+
+
+def load(
+    folder: Path, variant: str | None
+) -> tuple[AutoencoderVQ, Fingerprint, Preprocess, VisualVocab | None]:
+    """What a folder holds, where it is what it was saved as."""
+    stored = read_config(folder)
+    vocab = _vocab(folder, stored)
+    model = load_model(folder, variant)
+    settings = _settings(folder, model.spatial_compression_ratio)
+    found = fingerprint.of_folder(folder, settings, variant)
+    _verify(folder, stored, found, variant)
+    return model, found, settings, vocab
+
+
+def save(
+    tok: VisualTokenizer, folder: Path, variant: str | None, max_shard_size: int | str
+) -> None:
+    """Writes a tokenizer that is still the one that was made; keeps a README.md."""
+    if folder.exists() and not folder.is_dir():
+        raise LoadError(f"{folder} is a file; a tokenizer is saved as a folder")
+    _check_unchanged(tok)
+    _forget_index(folder, variant)
+    tok.model.save_pretrained(folder, variant=variant, max_shard_size=max_shard_size)
+    tok.settings.save(folder)
+    probe.write(folder, tok.model, variant)
+    write_config(folder, tok.vocab, tok.fingerprint, variant)
+    if not (folder / "README.md").exists():
+        (folder / "README.md").write_text(card.model_card(tok), encoding="utf-8")
+
+
+def write_config(folder: Path, vocab: VisualVocab, found: Fingerprint, variant: str | None) -> None:
+    """Adds the print of one variant's weights to those that the folder names already."""
+    prints = read_config(folder).get("fingerprints", {})
+    prints[variant or "default"] = found.to_dict()
+    config = {"schema": SCHEMA, "vocab": vocab.to_dict(), "fingerprints": prints}
+    text = json.dumps(config, indent=2, sort_keys=True) + "\n"
+    (folder / CONFIG_FILE).write_text(text, encoding="utf-8")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """What `write_config` wrote, or nothing where it never did, as in a stock VQModel's folder."""
+    file = folder / CONFIG_FILE
+    if not file.is_file():
+        return {}
+    try:
+        stored = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise LoadError(f"{file} is not JSON: {error}") from error
+    schema = stored.get("schema") if isinstance(stored, dict) else None
+    if schema != SCHEMA:
+        raise LoadError(f"{file} has the schema {schema!r}; this version reads {SCHEMA!r}")
+    for name in ("vocab", "fingerprints"):
+        if not isinstance(stored.get(name), dict):
+            raise LoadError(f"{file} has no object called {name!r}")
+    return dict(stored)
+
+
+def _vocab(folder: Path, stored: dict[str, Any]) -> VisualVocab | None:
+    """The vocabulary in what `read_config` gave, if there is one."""
+    if not stored:
+        return None
+    try:
+        return VisualVocab.from_dict(stored["vocab"])
+    except (ConfigError, LoadError) as error:
+        raise LoadError(f"{folder / CONFIG_FILE}: {error}") from error
+
+
+def _settings(folder: Path, stride: int) -> Preprocess:
+    """The preprocessing that the folder names, or pictures in their own size."""
+    if (folder / CONFIG_NAME).is_file():
+        return Preprocess.load(folder)
+    return Preprocess(policy="native", stride=stride)
+
+
+def _verify(folder: Path, stored: dict[str, Any], found: Fingerprint, variant: str | None) -> None:
+    """Raises where the files are not those whose print `stored` names."""
+    named = stored.get("fingerprints", {}).get(variant or "default")
+    if named is None:
+        return
+    try:
+        saved = Fingerprint.from_dict(named)
+    except LoadError as error:
+        raise LoadError(f"{folder / CONFIG_FILE}: {error}") from error
+    parts = saved.differences(found)
+    if parts:
+        machine = ", or pictures are resized otherwise on this machine"
+        raise MismatchError(
+            f"{folder} was saved as {saved}, but is {found}: another {', '.join(parts)}; its files "
+            f"were changed or damaged since{machine if 'preprocess' in parts else ''}"
+        )
+
+
+def _check_unchanged(tok: VisualTokenizer) -> None:
+    """Raises where ids that this tokenizer has made may be others than it makes now."""
+    now = fingerprint.of_model(tok.model, tok.settings)
+    if now != tok.fingerprint:
+        raise MismatchError(
+            f"the model is {now} now and was {tok.fingerprint} when this tokenizer was made; make "
+            "another with `VisualTokenizer.from_model`"
+        )
+
+
+def _forget_index(folder: Path, variant: str | None) -> None:
+    """Removes the index of older, sharded weights: left behind, it would win over new ones."""
+    middle = f".{variant}" if variant else ""
+    index = folder / f"diffusion_pytorch_model.safetensors.index{middle}.json"
+    index.unlink(missing_ok=True)

@@ -1,0 +1,370 @@
+"""`VisualTokenizer`: pictures to ids and back, called like a text tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from vqtok import batches
+from vqtok.errors import CodesError, ConfigError, InputError
+from vqtok.hub import push_folder, resolve
+from vqtok.preprocess import Preprocess
+from vqtok.sequences import (
+    OutputType,
+    as_output,
+    as_rows,
+    check_output_type,
+    check_padding,
+    pad,
+    padded_length,
+    parse_grid,
+    table,
+)
+from vqtok.token_ids import Grid, TokenIds
+from vqtok.types import Codec, Codes, Fingerprint
+from vqtok.vocab import VisualVocab
+
+if TYPE_CHECKING:
+    import os
+
+    import torch
+    from torch import Tensor
+    from transformers import BatchFeature
+
+    from vqtok.autoencoders import AutoencoderVQ
+    from vqtok.codec import TorchCodec
+
+__all__ = ["VisualTokenizer"]
+
+
+class VisualTokenizer(TokenIds):
+    """A preprocessing rule, a codec, and the place of its codes in a vocabulary.
+
+    `tok(images)` gives ids as a text tokenizer does; `tok.decode(ids)` needs nothing else, for rows
+    of the grid end with an id of their own. `encode_codes` and `decode_codes` speak grids of codes.
+
+    batch_size  pictures of one size that go through the model together
+    """
+
+    def __init__(
+        self, codec: Codec, settings: Preprocess, vocab: VisualVocab, *, batch_size: int = 16
+    ) -> None:
+        self.codec = codec
+        self.settings = settings
+        self.vocab = vocab
+        self.batch_size = batch_size
+
+    # --- folders and hubs -------------------------------------------------------------------
+
+    @classmethod
+    def from_model(
+        cls,
+        model: AutoencoderVQ,
+        settings: Preprocess | None = None,
+        vocab: VisualVocab | None = None,
+        *,
+        precision: str = "ieee32",
+    ) -> VisualTokenizer:
+        """A tokenizer around a model in memory, as its weights are now; puts it in eval mode.
+
+        Without `settings`, pictures keep their size and are cut to a multiple of the stride. A
+        model that is trained on afterwards is another tokenizer: make a new one.
+        """
+        from vqtok import fingerprint
+
+        settings = settings or Preprocess(policy="native", stride=model.spatial_compression_ratio)
+        return cls._of(model, fingerprint.of_model(model, settings), settings, vocab, precision)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | os.PathLike[str],
+        *,
+        device: str | torch.device | None = None,
+        precision: str = "ieee32",
+        variant: str | None = None,
+        revision: str | None = None,
+        subfolder: str | None = None,
+        token: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        local_files_only: bool = False,
+    ) -> VisualTokenizer:
+        """From a folder, the name of a tokenizer in the package, or `org/name` on the hub.
+
+        `precision` other than "ieee32" is faster on a GPU and changes some ids.
+        """
+        from vqtok.codec import check_device
+        from vqtok.folders import load
+        from vqtok.precision import check_precision
+
+        check_precision(precision)
+        if device is not None:
+            check_device(device)
+        found = resolve(name, revision, subfolder, variant, token, cache_dir, local_files_only)
+        tok = cls._of(*load(found.path, variant), precision)
+        return tok if device is None else tok.to(device)
+
+    @classmethod
+    def _of(
+        cls,
+        model: AutoencoderVQ,
+        fingerprint: Fingerprint,
+        settings: Preprocess,
+        vocab: VisualVocab | None,
+        precision: str,
+    ) -> VisualTokenizer:
+        from vqtok.codec import TorchCodec, check_parts
+
+        if vocab is None:
+            vocab = VisualVocab(model.quantize.codebook_size, depth=model.quantize.depth)
+        check_parts(model, settings, vocab)
+        return cls(TorchCodec(model, fingerprint, precision), settings, vocab)
+
+    def save_pretrained(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        variant: str | None = None,
+        max_shard_size: int | str = "10GB",
+    ) -> None:
+        """Writes a folder that vqtok, diffusers and transformers load.
+
+        A README.md that is there already is kept. The vocabulary is saved with its offset; a text
+        tokenizer that it was attached to is not.
+        """
+        from vqtok.folders import save
+
+        save(self, Path(folder), variant, max_shard_size)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        token: str | None = None,
+        private: bool | None = None,
+        commit_message: str | None = None,
+    ) -> str:
+        """Uploads what `save_pretrained` writes to `org/name`, and returns its address."""
+        import tempfile
+
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return push_folder(
+                Path(folder), repo_id, token=token, private=private, commit_message=commit_message
+            )
+
+    def with_preprocess(self, **changes: Any) -> VisualTokenizer:
+        """The same tokenizer with other preprocessing, as in `tok.with_preprocess(size=512)`.
+
+        Its ids for a picture, and so its fingerprint, are others; the codebook is the same.
+        """
+        from vqtok import fingerprint
+
+        settings = self.settings.changed(**changes)
+        codec = self._torch_codec()
+        found = replace(self.fingerprint, preprocess=fingerprint.of_settings(settings))
+        other = self._of(codec.model, found, settings, self.vocab, codec.requested_precision)
+        other.batch_size = self.batch_size
+        return other
+
+    # --- what it is -------------------------------------------------------------------------
+
+    @property
+    def batch_size(self) -> int:
+        """Pictures of one size that go through the model together; ids do not depend on it."""
+        return self._batch_size
+
+    @batch_size.setter
+    def batch_size(self, size: int) -> None:
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise ConfigError(f"batch_size is a whole number, at least 1; got {size!r}")
+        self._batch_size = size
+
+    @property
+    def model(self) -> AutoencoderVQ:
+        """The autoencoder."""
+        model: AutoencoderVQ = self._torch_codec().model
+        return model
+
+    @property
+    def codebook(self) -> Tensor:
+        """(K, D) float32: the codes as vectors."""
+        import torch
+
+        if self.vocab.depth:
+            raise InputError(
+                f"this tokenizer has {self.vocab.depth} codes a token and no single codebook; "
+                "see `model.quantize`"
+            )
+        ids = np.arange(self.codebook_size)[None, None]
+        codes = Codes(ids, np.zeros((1, 2), np.int32), self.codebook_size)
+        vectors = self._torch_codec().latents(codes)  # (1, D, 1, K)
+        return torch.movedim(vectors[0, :, 0], 0, 1).contiguous()
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """What makes its ids, and what decodes them."""
+        return self.codec.fingerprint
+
+    @property
+    def precision(self) -> str:
+        """The arithmetic that ids are made with: ieee32, tf32, bf16 or fp16."""
+        return self.codec.precision
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        device: torch.device = self.model.device
+        return device
+
+    def to(self, device: str | torch.device) -> VisualTokenizer:
+        """Moves the model, and returns this tokenizer."""
+        from vqtok.codec import check_device
+
+        check_device(device)
+        self.model.to(device)
+        return self
+
+    def __repr__(self) -> str:
+        return f"VisualTokenizer({self.fingerprint}, {self.codebook_size} codes, {self.precision})"
+
+    # --- grids of codes ------------------------------------------------------------------------
+
+    def encode_codes(self, images: Any) -> list[Tensor]:
+        """Pictures -> a LongTensor (h, w), or (h, w, Q), for each; sizes may differ.
+
+        A picture is a path, bytes, a PIL image, an array or a tensor (`vqtok.preprocess`), or there
+        are several in any collection. Of those that an iterator yields memory holds a few at once.
+        """
+        import torch
+
+        return [torch.from_numpy(codes.ids[0].astype(np.int64)) for codes in self._codes(images)]
+
+    def encode_pixels(self, pixels: Sequence[npt.NDArray[np.uint8]]) -> list[Codes]:
+        """Preprocessed pixels, uint8 (h, w, 3) each -> codes, each a batch of one."""
+        return batches.encode_pixels(self.codec, pixels, self.batch_size)
+
+    def decode_codes(
+        self, codes: Codes | Iterable[Any], output_type: OutputType = "pil"
+    ) -> list[Any]:
+        """Grids of codes (h, w) or (h, w, Q) -> pictures.
+
+        Those are PIL images, uint8 arrays (H, W, 3) or tensors (3, H, W), as `output_type` "pil",
+        "np" or "pt" says. `Codes` of another codebook are a `MismatchError`.
+        """
+        check_output_type(output_type)
+        grids = self._as_codes(codes)
+        pictures: list[Any] = [None] * len(grids)
+        for row, pixels in batches.decoded(self.codec, grids, self.batch_size):
+            pictures[row] = as_output(pixels, output_type)
+        return pictures
+
+    def latents(self, codes: Codes | Iterable[Any]) -> list[Tensor]:
+        """Grids of codes -> the vectors that they stand for, (D, h, w) float32 each."""
+        codec = self._torch_codec()
+        return [codec.latents(one)[0] for one in self._as_codes(codes)]
+
+    # --- flat ids ------------------------------------------------------------------------------
+
+    def __call__(
+        self,
+        images: Any,
+        *,
+        add_special_tokens: bool = True,
+        padding: bool | Literal["longest", "max_length"] = True,
+        padding_side: Literal["left", "right"] = "right",
+        max_length: int | None = None,
+        return_tensors: Literal["pt", "np"] | None = None,
+    ) -> BatchFeature:
+        """Pictures -> input_ids and attention_mask (N, L), and image_grid_thw (N, 3), all int64.
+
+        Without `return_tensors` they are lists of lists. Nothing is ever cut: a picture that takes
+        more than `max_length` ids is an error.
+        """
+        from transformers import BatchFeature
+
+        check_padding(padding, padding_side, max_length, return_tensors)
+        grids = [codes.ids[0] for codes in self._codes(images)]
+        rows = [self.vocab.flatten(grid, special=add_special_tokens) for grid in grids]
+        length = padded_length([len(row) for row in rows], padding, max_length, return_tensors)
+        ids = [pad(row, length, self.pad_token_id, padding_side) for row in rows]
+        mask = [pad(np.ones_like(row), length, 0, padding_side) for row in rows]
+        shapes = [np.array((1, *grid.shape[:2])) for grid in grids]
+        data = dict(zip(self.model_input_names, (ids, mask, shapes), strict=True))
+        if return_tensors is None:
+            return BatchFeature({k: [row.tolist() for row in v] for k, v in data.items()})
+        width = len(ids[0]) if ids else length or 0
+        widths = (width, width, 3)
+        tables = {k: table(v, w) for (k, v), w in zip(data.items(), widths, strict=True)}
+        return BatchFeature(tables, tensor_type=return_tensors)
+
+    def encode(self, image: Any, *, add_special_tokens: bool = True) -> list[int]:
+        """One picture -> its ids."""
+        grid = self._codes([image])[0].ids[0]
+        ids: list[int] = self.vocab.flatten(grid, special=add_special_tokens).tolist()
+        return ids
+
+    def decode(self, ids: Any, grid: Grid | None = None, *, output_type: OutputType = "pil") -> Any:
+        """The ids of one picture -> that picture.
+
+        They are a list, an array or a tensor (L,) on any device, padded or not. `grid` (h, w) is
+        needed only where rows do not end with an id of their own.
+        """
+        codes = self.vocab.unflatten(ids, None if grid is None else parse_grid(grid))
+        picture: Any = self.decode_codes([codes], output_type)[0]
+        return picture
+
+    def batch_decode(
+        self,
+        sequences: Iterable[Any],
+        grids: Iterable[Grid] | None = None,
+        *,
+        output_type: OutputType = "pil",
+    ) -> list[Any]:
+        """The ids of several pictures -> those pictures; `grids` (N, 2) or (N, 3)."""
+        check_output_type(output_type)
+        rows = as_rows(sequences)
+        shapes = [None] * len(rows) if grids is None else [parse_grid(shape) for shape in grids]
+        if len(shapes) != len(rows):
+            raise CodesError(f"there are {len(rows)} sequences and {len(shapes)} grids")
+        codes = []
+        for index, (row, shape) in enumerate(zip(rows, shapes, strict=True)):
+            try:
+                codes.append(self.vocab.unflatten(row, shape))
+            except CodesError as error:
+                raise CodesError(f"sequence {index}: {error}") from None
+        return self.decode_codes(codes, output_type)
+
+    # --- language models --------------------------------------------------------------------
+
+    def attach(self, text_tokenizer: Any, lm: Any = None) -> VisualTokenizer:
+        """Moves the codes behind a text tokenizer's vocabulary, and returns this tokenizer.
+
+        See `vqtok.attach`, which also widens `lm`, a transformers model.
+        """
+        from vqtok.attach import attach
+
+        self.vocab = attach(self.vocab, text_tokenizer, lm)
+        return self
+
+    # --- inside -----------------------------------------------------------------------------
+
+    def _codes(self, images: Any) -> list[Codes]:
+        return batches.encode_images(self.codec, self.settings, images, self.batch_size)
+
+    def _as_codes(self, grids: Any) -> list[Codes]:
+        return batches.as_codes(grids, self.codebook_size, self.vocab.depth)
+
+    def _torch_codec(self) -> TorchCodec:
+        from vqtok.codec import TorchCodec
+
+        if not isinstance(self.codec, TorchCodec):
+            raise InputError(
+                f"this tokenizer runs on {type(self.codec).__name__}, which holds no torch model"
+            )
+        return self.codec
