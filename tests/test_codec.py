@@ -137,3 +137,15 @@ def test_codes_are_arrays() -> None:
     with pytest.raises(CodesError) as error:
         Codes([[0]], np.zeros((1, 2), np.int32), 64)  # type: ignore[arg-type]
     assert str(error.value) == "ids are a numpy array; got list"
+
+
+def test_an_encoder_that_overflows_makes_no_ids() -> None:
+    codec = TorchCodec(tiny.model(), tiny.tokenizer().fingerprint)
+    with torch.no_grad():
+        codec.model.quant_conv.bias[0] = torch.nan
+    with pytest.raises(InputError) as error:
+        codec.encode(pixels())
+    assert str(error.value) == (
+        "the encoder's output is not finite with float32 weights and precision='ieee32'; half "
+        "precision may overflow, or weights are damaged"
+    )

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from vqtok.autoencoders import AutoencoderVQ
+from vqtok.autoencoders.pixels import from_uint8
 from vqtok.errors import LoadError, MismatchError
 from vqtok.precision import Precision, arithmetic
 from vqtok.preprocess import Preprocess, probe_pixels
@@ -150,7 +151,7 @@ def _pixels(model: AutoencoderVQ) -> Tensor:
 
 @torch.no_grad()
 def _latents(model: AutoencoderVQ, pixels: Tensor, precision: Precision) -> Tensor:
-    x = pixels.to(model.device).float() / 127.5 - 1
+    x = from_uint8(pixels.to(model.device))
     with arithmetic(precision, model.device):
         latents: Tensor = model.encode(x.to(model.dtype), return_dict=False)[0]
     return latents.float()

@@ -21,7 +21,7 @@ from vqtok.autoencoders.building import execution_device, make_quantizer
 from vqtok.autoencoders.outputs import AutoencoderVQOutput, VQEncoderOutput
 from vqtok.autoencoders.pixels import PixelRange, as_signed
 from vqtok.autoencoders.tiling import Tiling, in_slices
-from vqtok.errors import CodesError, ConfigError, LoadError
+from vqtok.errors import CodesError, ConfigError, InputError, LoadError
 from vqtok.estimators import Loss
 from vqtok.precision import Precision, arithmetic
 from vqtok.quantizers import TRAINING_STATE
@@ -73,7 +73,13 @@ class AutoencoderVQ(ModelMixin, AttentionMixin, AutoencoderMixin, ConfigMixin):
     )
 
     _supports_gradient_checkpointing = True
-    _no_split_modules: ClassVar[list[str]] = ["ResnetBlock2D", "Codebook"]
+    _no_split_modules: ClassVar[list[str]] = [
+        "ResnetBlock2D",
+        "Codebook",
+        "MappedCodebook",
+        "Mixtures",
+        "Scores",
+    ]
     # Under half precision the codebook stays float32, or ids would change with the dtype.
     # A list: diffusers takes any other sequence for the name of a single module.
     _keep_in_fp32_modules: ClassVar[list[str]] = ["quantize"]
@@ -228,6 +234,11 @@ class AutoencoderVQ(ModelMixin, AttentionMixin, AutoencoderMixin, ConfigMixin):
         pixels = as_signed(x, self.config.in_channels, self.stride).to(execution_device(self))
         with arithmetic(precision, pixels.device):
             latents = self.encode(pixels.to(self.dtype), return_dict=False)[0]
+            if not torch.compiler.is_compiling() and not bool(latents.isfinite().all()):
+                raise InputError(
+                    f"the encoder's output is not finite with {str(self.dtype)[6:]} weights and "
+                    f"precision={precision!r}; half precision may overflow, or weights are damaged"
+                )
             codes: Tensor = self.quantize.encode(latents)
         return codes
 

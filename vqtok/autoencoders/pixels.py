@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vqtok.errors import ConfigError, ImageError
 
-__all__ = ["PixelRange", "as_signed"]
+__all__ = ["PixelRange", "as_signed", "from_uint8"]
 
 # Float pixels this far out of [-1, 1] are rounding, not another range.
 TOLERANCE = 1e-3
@@ -62,6 +62,15 @@ class PixelRange:
         return torch.tensor(values, dtype=like.dtype, device=like.device).view(shape)
 
 
+def from_uint8(x: Tensor) -> Tensor:
+    """uint8 pixels -> floats in [-1, 1]: the one rule, with equal bits on every device.
+
+    A sum that is exact and one product: GPUs turn a division into a product with the reciprocal,
+    which may round otherwise than the CPU's division.
+    """
+    return (x.float() - 127.5) * (1 / 127.5)
+
+
 def as_signed(x: Tensor, channels: int, stride: tuple[int, ...]) -> Tensor:
     """Pixels to be made ids of, (B, C, *size): checked, and as floats in [-1, 1]."""
     if x.ndim != 2 + len(stride) or x.shape[1] != channels:
@@ -77,7 +86,7 @@ def as_signed(x: Tensor, channels: int, stride: tuple[int, ...]) -> Tensor:
             f"{' x '.join(map(str, x.shape[2:]))} (vqtok.preprocess crops or pads to fit)"
         )
     if x.dtype == torch.uint8:
-        return x.float() / 127.5 - 1
+        return from_uint8(x)
     if not x.is_floating_point():
         raise ImageError(f"pixels are uint8, or floats in [-1, 1]; got a tensor of {x.dtype}")
     low, high = (float(bound) for bound in x.float().aminmax())

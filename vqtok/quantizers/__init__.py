@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -124,6 +124,17 @@ class Quantizer(nn.Module, ABC):
             arguments["loss"] = lambda rows: loss(to_grid(rows, like).to(like.dtype))
         z = self.estimator(e, q, generator=generator, **arguments)
         return to_grid(z, like).to(like.dtype)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """`.half()` and `.to(dtype)` pass by: ids would change with the dtype of the codes."""
+
+        def keep(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            halved = moved.dtype in (torch.float16, torch.bfloat16)
+            return tensor.to(moved.device) if halved else moved
+
+        super()._apply(keep, recurse)  # type: ignore[no-untyped-call]
+        return self
 
     def check_latents(self, z: Tensor) -> None:
         """Raises where z is not (B, D, *grid)."""

@@ -16,7 +16,7 @@ from vqtok.quantizers.codebook import margins
 from vqtok.search import float64, nearest
 from vqtok.types import Quantized
 
-__all__ = ["GumbelQuantizer"]
+__all__ = ["GumbelQuantizer", "Mixtures", "Scores"]
 
 
 class Scores(nn.Linear):

@@ -15,7 +15,7 @@ from vqtok.quantizers._several import mean_losses, stack_sums, step_each
 from vqtok.quantizers.vector import VectorQuantizer
 from vqtok.types import CodeSums, Quantized
 
-__all__ = ["ResidualQuantizer"]
+__all__ = ["ResidualQuantizer", "Stage"]
 
 
 class Stage(NamedTuple):

@@ -1,0 +1,1 @@
+"""What diffusers and transformers need to know of vqtok, told to each when it is there."""
