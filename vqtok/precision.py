@@ -72,11 +72,10 @@ def _operations() -> list[Any]:
     """Whatever has a switch of its own; on CPUs, too, where oneDNN may multiply in bfloat16."""
     from torch import backends
 
-    if not hasattr(backends.cuda.matmul, "fp32_precision"):
-        return []
     parts = (backends.cuda, "matmul"), (backends.cudnn, "conv"), (backends.cudnn, "rnn")
     cpu = ((backends.mkldnn, name) for name in ("matmul", "conv", "rnn"))
-    return [getattr(backend, name) for backend, name in (*parts, *cpu)]
+    found = (getattr(backend, name, None) for backend, name in (*parts, *cpu))
+    return [part for part in found if hasattr(part, "fp32_precision")]
 
 
 # The switches are the process's, so what is open in other threads counts as well: the first one in

@@ -25,7 +25,7 @@ CPU_BLOCK = 1 << 18
 GPU_BLOCK = 1 << 26
 # Float64 differences held at a time while near ties are decided.
 EXACT_BLOCK = 1 << 22
-# Near ties a row above which it pays to look closer at the bound, and for doubles among the codes.
+# Near ties a row above which float64 scores sort them out first, and doubles among the codes go.
 CROWD = 8
 
 
@@ -70,15 +70,37 @@ def _(vectors: Tensor, codebook: Tensor) -> Tensor:
 
 
 class _Table:
-    """A codebook as it is searched: float32, seen from its mean."""
+    """A codebook as it is searched, seen from its mean; float32 or float64."""
 
     def __init__(self, codebook: Tensor) -> None:
         self.codebook = codebook
         self.mean = codebook.mean(0)  # any point near the codes does
         self.centred = codebook - self.mean
         self.half_norms = self.centred.square().sum(1) * 0.5
-        self.norms = _lengths(self.centred)
-        self.radius = self.norms.max()
+        self.radius = _lengths(self.centred).max()
+
+    def scores(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, D) -> scores (n, K), and (n, 1): more than two of a row can err against each other.
+
+        A sum of D products errs by at most D/2·eps times the sum of their sizes, which Cauchy and
+        Schwarz bound by |e||q|; the norm's half and the centring add a few eps of the same size.
+        Products that underflow err by up to `tiny` each, however small the vectors are.
+        """
+        e = vectors - self.mean
+        scores = torch.addmm(self.half_norms, e, self.centred.T, alpha=-1)
+        size = _lengths(e)[:, None] * self.radius + self.radius.square()
+        kind = torch.finfo(e.dtype)
+        return scores, (e.shape[1] + 8) * (kind.eps * size + kind.tiny)
+
+    @cached_property
+    def wide(self) -> _Table:
+        return _Table(float64(self.codebook))
+
+    def close(self, vectors: Tensor) -> Tensor:
+        """(n, D) -> (n, K) bool: the code may be nearest, and is not the same as one before it."""
+        scores, slack = self.wide.scores(float64(vectors))
+        close = ~(scores > scores.amin(1, keepdim=True) + slack)
+        return close.to(vectors.device) & self.first
 
     @cached_property
     def first(self) -> Tensor:
@@ -87,6 +109,11 @@ class _Table:
         place = torch.arange(len(kind), device=kind.device)
         lowest = torch.full_like(kind, len(kind)).scatter_reduce(0, kind, place, "amin")
         return lowest[kind] == place
+
+
+def _lengths(rows: Tensor) -> Tensor:
+    """(n, D) -> (n,), not less than they are where squares underflow."""
+    return (rows.square().sum(1) + rows.shape[1] * torch.finfo(rows.dtype).tiny).sqrt()
 
 
 def _search(vectors: Tensor, codebook: Tensor) -> Tensor:
@@ -98,48 +125,20 @@ def _search(vectors: Tensor, codebook: Tensor) -> Tensor:
 
 def _search_block(vectors: Tensor, table: _Table) -> Tensor:
     """(n, D) -> ids (n,)."""
-    centred = vectors - table.mean
-    scores = torch.addmm(table.half_norms, centred, table.centred.T, alpha=-1)
+    scores, slack = table.scores(vectors)
     ids = scores.argmin(1, keepdim=True)
     best = scores.gather(1, ids)
     runner_up = scores.scatter_(1, ids, torch.inf).amin(1, keepdim=True)
     scores.scatter_(1, ids, best)
-    size = _lengths(centred)[:, None]
-    limit = best + _slack(size, table.radius, centred.shape[1])
+    limit, ids = best + slack, ids[:, 0]
     # "Not greater", so that a row with NaN counts as a tie and takes the careful way, too.
     tied = (~(runner_up > limit)).flatten().nonzero()[:, 0]
-    ids = ids[:, 0]
     for rows in torch.split(tied, max(1, EXACT_BLOCK // len(table.codebook))):
         close = ~(scores[rows] > limit[rows])
         if close.count_nonzero() > CROWD * len(rows):
-            close &= table.first & _close(scores[rows], size[rows], table)
+            close &= table.close(vectors[rows])
         ids[rows] = _exact(vectors[rows], table.codebook, close)
     return ids
-
-
-def _lengths(rows: Tensor) -> Tensor:
-    """(n, D) -> (n,), not less than they are where squares underflow."""
-    return (rows.square().sum(1) + rows.shape[1] * torch.finfo(torch.float32).tiny).sqrt()
-
-
-def _slack(size: Tensor, radius: Tensor, dim: int) -> Tensor:
-    """|e|, |q| seen from the mean -> more than two float32 scores can err against each other.
-
-    A sum of D products errs by at most D/2·eps times the sum of their sizes, which Cauchy and
-    Schwarz bound by |e||q|; the norm's half and the centring add a few eps more of the same size.
-    Products that underflow err by up to `tiny` each, however small the vectors are.
-    """
-    float32 = torch.finfo(torch.float32)
-    return (dim + 8) * (float32.eps * (size * radius + radius.square()) + float32.tiny)
-
-
-def _close(scores: Tensor, size: Tensor, table: _Table) -> Tensor:
-    """Scores (n, K), |e| (n, 1) -> (n, K) bool: the code may be nearest, by each code's own bound.
-
-    A single far code makes the bound by the radius useless for all others.
-    """
-    slack = _slack(size, table.norms, table.centred.shape[1])
-    return ~(scores - slack > (scores + slack).amin(1, keepdim=True))
 
 
 def _exact(vectors: Tensor, codebook: Tensor, close: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 def cosine_limit(max_angle: float, strict: bool) -> float:
-    """The cosine below which the gradient goes straight through; it is never below -1."""
+    """The cosine below which the gradient goes straight through; none is below -1."""
     if not 0 < max_angle <= 180:
         raise ConfigError(f"max_angle lies in (0, 180] degrees; got {max_angle}")
     return -1.0 if strict or max_angle == 180 else math.cos(math.radians(max_angle))

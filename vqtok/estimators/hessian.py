@@ -24,6 +24,5 @@ def hessian(
         (slope,) = torch.autograd.grad(loss(point), point, create_graph=True)
         if not slope.requires_grad:  # a linear loss
             return shifted(e, q, None)
-        step = (e - q).detach().to(slope.dtype)
-        (bend,) = torch.autograd.grad(slope, point, step, materialize_grads=True)
+        (bend,) = torch.autograd.grad(slope, point, (e - q).detach(), materialize_grads=True)
     return shifted(e, q, bend)

@@ -19,7 +19,7 @@ def _mirror(frame: Frame, g: Tensor) -> Tensor:
     w = frame.u - frame.v
     length = dot(w, w)
     # Parallel vectors have no mirror between them: nothing is turned there.
-    turned = torch.where(length > 0, 2 * w * dot(w, g) / torch.where(length > 0, length, 1), 0)
+    turned = torch.where(length > 0, 2 * w * dot(w, g) / length, 0)
     return frame.scale * (g - turned)
 
 

@@ -45,6 +45,6 @@ def rotation(
     that starts badly then collapses. `strict` switches that guard off, as in the paper.
     `max_scale` s keeps λ within [1/s, s].
     """
-    if max_scale is not None and max_scale < 1:
+    if max_scale is not None and not max_scale >= 1:
         raise ConfigError(f"max_scale bounds a ratio from above and is at least 1; got {max_scale}")
     return _carry(e, q, cosine_limit(max_angle, strict), max_scale or math.inf)

@@ -1,0 +1,1 @@
+"""How good a tokenizer is: pixels, use of the codebook, the quantizer's error."""
