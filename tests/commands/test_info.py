@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from commandline import picture, pictures, residual, tokenizer, vqtok
+from safetensors.torch import load_file, save_file
+
+from vqtok import AutoencoderVQ, VisualTokenizer
+from vqtok.preprocess import preprocess
+from vqtok.zoo import samples
+
+
+def facts(*arguments: str | Path) -> dict[str, Any]:
+    done = vqtok("info", *arguments, "--json")
+    assert (done.status, done.err) == (0, "")
+    found: dict[str, Any] = json.loads(done.out)
+    return found
+
+
+def test_what_is_said() -> None:
+    tok = VisualTokenizer.from_pretrained(tokenizer())
+    found = facts(tokenizer())
+    behaviour = found.pop("behaviour_here")
+    assert found == {
+        "tokenizer": str(tokenizer()),
+        "folder": str(tokenizer()),
+        "parameters": sum(p.numel() for p in tok.model.parameters()),
+        "stride": 4,
+        "codes": 64,
+        "dimensions": 4,
+        "codes_per_token": 1,
+        "bits_per_pixel": 6 / 16,
+        "quantizer": "vector",
+        "estimator": "rotation",
+        "preprocessing": {"policy": "center", "size": 16, "stride": 4},
+        "vocabulary": {"ids": tok.vocab_size, "first_code": 0, "order": "raster"},
+        "fingerprint": tok.fingerprint.to_dict(),
+    }
+    assert (behaviour["verdict"], behaviour["ids_equal"]) == ("exact", behaviour["tokens"])
+
+
+def test_several_codes_a_token() -> None:
+    found = facts(residual(), "--precision", "bf16")
+    assert (found["codes_per_token"], found["bits_per_pixel"]) == (2, 2 * 6 / 16)
+    assert found["ids_equal_to_ieee32"]["bf16"]["tokens"] == 16 * len(samples())
+
+
+def test_the_table_says_the_same() -> None:
+    tok = VisualTokenizer.from_pretrained(tokenizer())
+    done = vqtok("info", tokenizer(), "--precision", "ieee32")
+    assert (done.status, done.err) == (0, "")
+    lines = done.out.splitlines()
+    assert lines[0] == f"tokenizer            {tokenizer()}"
+    assert "bits per pixel       0.375" in lines
+    assert "preprocessing        policy  center" in lines
+    assert "                     size    16" in lines
+    assert f"                     codebook    {tok.fingerprint.codebook}" in lines
+    assert lines[-1] == (
+        f"ids equal to ieee32  ieee32  share 1.0, tokens {16 * len(samples())}, differ 0"
+    )
+
+
+def test_every_precision_is_compared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = picture(tmp_path / "a.png")
+    encode = AutoencoderVQ.encode_codes
+
+    def moved(self: AutoencoderVQ, x: torch.Tensor, precision: Any = "ieee32") -> torch.Tensor:
+        if precision == "fp16":
+            raise RuntimeError("no half here\nand more")
+        ids = encode(self, x)
+        if precision == "bf16":
+            ids[0, 1, 2] = (ids[0, 1, 2] + 1) % 64
+            ids[0, 3, 0] = (ids[0, 3, 0] + 1) % 64
+        return ids
+
+    tok = VisualTokenizer.from_pretrained(tokenizer())
+    pixels = torch.from_numpy(preprocess(file, tok.settings)).permute(2, 0, 1)[None]
+    with torch.no_grad():
+        latents = tok.model.encode((pixels - 127.5) * (1 / 127.5)).latents
+        margins = tok.model.quantize.margin(latents) / latents.square().mean().sqrt()
+    low, high = sorted([float(margins[0, 1, 2]), float(margins[0, 3, 0])])
+    monkeypatch.setattr(AutoencoderVQ, "encode_codes", moved)
+    found = facts(tokenizer(), "--precision", "all", "--pictures", file)["ids_equal_to_ieee32"]
+    assert found == {
+        "ieee32": {"share": 1.0, "tokens": 16, "differ": 0},
+        "tf32": {"share": 1.0, "tokens": 16, "differ": 0},
+        "bf16": {
+            "share": 14 / 16,
+            "tokens": 16,
+            "differ": 2,
+            "median_margin": pytest.approx(low, rel=0.06),
+            "largest_margin": pytest.approx(high, rel=0.06),
+        },
+        "fp16": {"does_not_run": "no half here"},
+    }
+    assert low > 0
+
+
+def test_all_precisions_run_here(tmp_path: Path) -> None:
+    pictures(tmp_path, "a.png", "b.png")
+    arguments = ["info", tokenizer(), "--precision", "all", "--pictures", tmp_path, "--json"]
+    done = vqtok(*arguments, terminals=("stdout", "stderr"))
+    found = json.loads(done.out)["ids_equal_to_ieee32"]
+    assert list(found) == ["ieee32", "tf32", "bf16", "fp16"]
+    assert all(figures["tokens"] == 32 for figures in found.values())
+    assert "compare  [" in done.err and "2/2" in done.err
+
+
+def test_a_tokenizer_that_misbehaves_has_its_own_status(tmp_path: Path) -> None:
+    folder = tmp_path / "tok"
+    shutil.copytree(tokenizer(), folder)
+    probe = load_file(folder / "probe.safetensors")
+    probe["latents"] *= 1.5
+    save_file(probe, folder / "probe.safetensors", metadata={"schema": "vqtok-probe/1"})
+    done = vqtok("info", folder)
+    assert (done.status, done.err) == (1, "")
+    assert re.search(r"^behaviour here +verdict +refused$", done.out, re.MULTILINE)
+
+
+def test_a_variant_has_its_own_probe(tmp_path: Path) -> None:
+    VisualTokenizer.from_pretrained(tokenizer()).save_pretrained(tmp_path)
+    VisualTokenizer.from_pretrained(tokenizer(1)).save_pretrained(tmp_path, variant="other")
+    prints = [facts(tmp_path)["fingerprint"], facts(tokenizer(1))["fingerprint"]]
+    other = facts(tmp_path, "--variant", "other")
+    assert (other["behaviour_here"]["verdict"], other["fingerprint"]) == ("exact", prints[1])
+    assert prints[0] != prints[1]
+
+
+def test_a_folder_without_a_probe_is_unchecked(tmp_path: Path) -> None:
+    folder = tmp_path / "tok"
+    shutil.copytree(tokenizer(), folder)
+    (folder / "probe.safetensors").unlink()
+    assert facts(folder)["behaviour_here"]["verdict"] == "unchecked"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--precision", "some"],
+            "there is no precision called 'some'. Known: bf16, fp16, ieee32, tf32.",
+        ),
+        (["--precision", "all", "--pictures", "gone"], "there is no file or folder 'gone'"),
+    ],
+)
+def test_mistakes(arguments: list[str], message: str) -> None:
+    assert vqtok("info", tokenizer(), *arguments) == (2, b"", f"vqtok: {message}\n")

@@ -1,0 +1,1 @@
+"""What the verbs of the `vqtok` command do, a module a verb."""

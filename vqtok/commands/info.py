@@ -1,0 +1,143 @@
+"""`vqtok info`: what a tokenizer is, and whether it behaves here as where it was saved."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+import typer
+
+from vqtok import probe
+from vqtok.commands.progress import progress
+from vqtok.commands.setup import Setup
+from vqtok.commands.sources import Source, find
+from vqtok.hub import Resolved
+from vqtok.metrics.pixels import from_uint8
+from vqtok.precision import PRECISIONS, Precision, arithmetic, check_precision
+from vqtok.tokenizer import VisualTokenizer
+from vqtok.zoo import samples
+
+__all__ = ["agreement", "describe", "run"]
+
+
+def run(setup: Setup, precision: str | None, pictures: list[str], *, as_json: bool) -> int:
+    """Prints a table, or JSON, and returns 1 where the tokenizer misbehaves on this machine."""
+    compared = () if precision is None else PRECISIONS
+    if precision not in (None, "all"):
+        compared = (check_precision(precision),)
+    sources = find(pictures or [str(path) for path in samples()]) if compared else []
+    resolved = setup.resolve()
+    tok = setup.load()
+    result = probe.check(resolved.path, tok.model, variant=setup.variant)
+    facts = {"tokenizer": setup.name, **_origin(resolved), **describe(tok)}
+    facts["behaviour_here"] = asdict(result)
+    if compared:
+        facts["ids_equal_to_ieee32"] = agreement(tok, sources, compared)
+    typer.echo(json.dumps(facts, indent=2) if as_json else "\n".join(_table(facts)))
+    return int(result.verdict == "refused")
+
+
+def _origin(resolved: Resolved) -> dict[str, str]:
+    if resolved.repo is None:
+        return {"folder": str(resolved.path)}
+    return {"repository": resolved.repo, "commit": str(resolved.commit)}
+
+
+def describe(tok: VisualTokenizer) -> dict[str, Any]:
+    """What can be said without running it."""
+    model, vocab = tok.model, tok.vocab
+    stride = model.spatial_compression_ratio
+    bits = np.log2(tok.codebook_size) * max(1, vocab.depth)
+    rule = tok.settings.model_dump(mode="json", exclude_defaults=True)
+    return {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "stride": stride,
+        "codes": tok.codebook_size,
+        "dimensions": model.quantize.dim,
+        "codes_per_token": max(1, vocab.depth),
+        "bits_per_pixel": round(float(bits / stride**2), 4),
+        "quantizer": model.config.quantizer,
+        "estimator": model.quantize.estimator.name,
+        "preprocessing": {"policy": tok.settings.policy, **rule},
+        "vocabulary": {"ids": tok.vocab_size, "first_code": tok.offset, "order": vocab.order},
+        "fingerprint": tok.fingerprint.to_dict(),
+    }
+
+
+def agreement(
+    tok: VisualTokenizer, sources: list[Source], precisions: tuple[Precision, ...]
+) -> dict[str, Any]:
+    """For each precision: the share of equal ids, and how near ties those are that differ.
+
+    A margin is the distance to the nearest other code's cell, in units of the latents' rms.
+    """
+    tokens = 0
+    moved: dict[Precision, list[torch.Tensor]] = {name: [] for name in precisions}
+    errors: dict[Precision, str] = {}
+    with progress(len(sources), "compare", to_stdout=False) as advance:
+        for x in _stacks(tok, sources):
+            ids, margin = tok.model.encode_codes(x).cpu(), _margin(tok, x)
+            tokens += margin.numel()
+            for name in [name for name in precisions if name not in errors]:
+                try:
+                    differ = tok.model.encode_codes(x, name).cpu() != ids
+                except RuntimeError as error:
+                    errors[name] = str(error).splitlines()[0]
+                    continue
+                moved[name].append(margin[differ.any(-1) if tok.vocab.depth else differ])
+            advance(1)
+    return {
+        name: {"does_not_run": errors[name]} if name in errors else _figures(moved[name], tokens)
+        for name in precisions
+    }
+
+
+def _stacks(tok: VisualTokenizer, sources: list[Source]) -> Iterator[torch.Tensor]:
+    """Each picture, (1, 3, h, w) uint8."""
+    for source in sources:
+        pixels = torch.from_numpy(source.pixels(tok.settings).copy())
+        yield pixels.permute(2, 0, 1)[None].contiguous()
+
+
+def _figures(margins: list[torch.Tensor], tokens: int) -> dict[str, float]:
+    """Margins of the tokens whose ids differ, picture by picture, of so many tokens."""
+    moved = torch.cat(margins)
+    found: dict[str, float] = {
+        "share": round(1 - len(moved) / tokens, 6),
+        "tokens": tokens,
+        "differ": len(moved),
+    }
+    if len(moved):
+        found["median_margin"] = float(f"{float(moved.median()):.2g}")
+        found["largest_margin"] = float(f"{float(moved.max()):.2g}")
+    return found
+
+
+@torch.no_grad()
+def _margin(tok: VisualTokenizer, x: torch.Tensor) -> torch.Tensor:
+    """(1, 3, h, w) uint8 -> (1, *grid)."""
+    model = tok.model
+    with arithmetic("ieee32", model.device):
+        pixels = from_uint8(x.to(model.device))
+        latents = model.encode(pixels, return_dict=False)[0]
+        margin: torch.Tensor = model.quantize.margin(latents) / latents.square().mean().sqrt()
+    return margin.cpu()
+
+
+def _table(facts: dict[str, Any]) -> Iterator[str]:
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        label = name.replace("_", " ")
+        rows = value if isinstance(value, dict) else {None: value}
+        inner = max((len(key) for key in rows if key), default=0)
+        for key, item in rows.items():
+            text = item
+            if isinstance(item, dict):
+                text = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in item.items())
+            middle = f"{key.replace('_', ' '):<{inner}}  " if key else ""
+            yield f"{label:<{width}}  {middle}{text}"
+            label = ""

@@ -1,0 +1,101 @@
+"""A tokenizer as the options of a verb describe it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from vqtok.errors import ConfigError
+from vqtok.hub import Resolved, resolve
+from vqtok.precision import check_precision
+from vqtok.preprocess import Preprocess
+from vqtok.tokenizer import VisualTokenizer
+
+__all__ = ["Setup", "parse_size", "pick_device"]
+
+PUBLISHED = ("adm", "taming")
+
+
+def pick_device(name: str) -> str:
+    """`name`, or for "auto" the accelerator that torch sees, or the CPU."""
+    import torch
+
+    if name == "auto":
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        # Written and read, for torch lets everybody make tensors on "meta", which holds no data.
+        torch.zeros(1, device=name).item()
+    except (RuntimeError, AssertionError, ImportError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"there is no device {name!r} here: {reason}") from error
+    return name
+
+
+def parse_size(text: str) -> int | tuple[int, int]:
+    """ "256" or "256x384" (height first)."""
+    match = re.fullmatch(r"([0-9]{1,6})(?:x([0-9]{1,6}))?", text)
+    if match is None:
+        raise ConfigError(f"--size is a number, or HEIGHTxWIDTH such as 256x384; got {text!r}")
+    height, width = match.groups()
+    return (int(height), int(width)) if width else int(height)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The options that say which tokenizer, where and how. Making one costs and checks nothing."""
+
+    name: str
+    revision: str | None = None
+    subfolder: str | None = None
+    variant: str | None = None
+    device: str = "auto"
+    precision: str = "ieee32"
+    batch_size: int = 16
+    size: str | None = None
+    policy: str | None = None
+
+    def resolve(self) -> Resolved:
+        """Its folder."""
+        return resolve(self.name, self.revision, self.subfolder, self.variant)
+
+    def load(self) -> VisualTokenizer:
+        """The tokenizer, with the preprocessing that was asked for; cheap checks come first."""
+        check_precision(self.precision)
+        size = None if self.size is None else parse_size(self.size)
+        tok = VisualTokenizer.from_pretrained(
+            self.resolve().path,
+            device=pick_device(self.device),
+            precision=self.precision,
+            variant=self.variant,
+        )
+        changes = _changes(tok.settings, size, self.policy)
+        tok = tok.with_preprocess(**changes) if changes else tok
+        tok.batch_size = self.batch_size
+        return tok
+
+
+def _changes(
+    now: Preprocess, size: int | tuple[int, int] | None, policy: str | None
+) -> dict[str, Any]:
+    """What `--size` and `--policy` change of the tokenizer's own settings."""
+    changes: dict[str, Any] = {}
+    if size is not None:
+        changes["size"] = size
+        if now.policy == "native" and policy is None:
+            raise ConfigError(
+                "this tokenizer takes pictures in their own size; with --size say how to bring "
+                "them to it: --policy center, stretch or pad"
+            )
+    if policy is None:
+        return changes
+    changes["policy"] = policy
+    if policy in PUBLISHED:
+        changes["resize"] = Preprocess.preset(policy, 256).resize
+    if policy == "native" and size is None:
+        changes["size"] = None
+    elif now.policy == "native":
+        changes["max_area"] = None
+    return changes

@@ -1,0 +1,85 @@
+"""Pictures for people: originals, their reconstructions and maps of their codes, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+if TYPE_CHECKING:
+    from vqtok.tokenizer import VisualTokenizer
+
+__all__ = ["code_colours", "code_map", "colours_of", "gallery", "sheet"]
+
+Pixels = npt.NDArray[np.uint8]
+GAP = 4
+
+
+def colours_of(tok: VisualTokenizer) -> Pixels:
+    """(K, 3) uint8: a colour for each code; with several codes a token, for each first one.
+
+    These differ in the vectors by the first code alone, all others being 0.
+    """
+    axes = (1, tok.codebook_size, *([tok.vocab.depth] if tok.vocab.depth else []))
+    ids = np.zeros(axes, np.int64)
+    first = ids[..., 0] if tok.vocab.depth else ids
+    first[:] = np.arange(tok.codebook_size)
+    return code_colours(tok.latents([ids])[0][:, 0].T.cpu().numpy())
+
+
+def code_colours(codebook: npt.NDArray[np.float32]) -> Pixels:
+    """(K, D) -> (K, 3) uint8: like colours for like codes.
+
+    The first three principal axes of the codebook are brightness and two differences of colour,
+    each spread evenly by rank, so that a few far codes do not leave all others grey.
+    """
+    centred = codebook - codebook.mean(0, dtype=np.float64)
+    _, axes = np.linalg.eigh(centred.T @ centred)
+    axes = axes[:, ::-1][:, :3]
+    # An axis has no direction of its own; without this, colours would change with the machine.
+    axes = axes * np.sign(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])])
+    places = np.full((len(codebook), 3), 0.5)
+    for channel, found in enumerate((centred @ axes).T):
+        places[:, channel] = _spread(found / max(np.abs(centred).max(), 1e-12))
+    luma = 30 + 210 * places[:, 0]
+    blue, red = 110 * (places[:, 1:] - 0.5).T
+    rgb = [luma + 1.402 * red, luma - 0.344 * blue - 0.714 * red, luma + 1.772 * blue]
+    return np.clip(np.rint(rgb), 0, 255).astype(np.uint8).T
+
+
+def _spread(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """(K,) -> (K,) ranks in [0, 1]; what is equal but for rounding has one rank."""
+    _, ranks = np.unique(values.round(6), return_inverse=True)
+    middle: npt.NDArray[np.float64] = (ranks + 0.5) / (ranks.max() + 1)
+    return middle
+
+
+def code_map(ids: npt.NDArray[np.integer], colours: Pixels, size: tuple[int, int]) -> Pixels:
+    """Ids (h, w) -> (H, W, 3): a square of each code's colour."""
+    small = Image.fromarray(colours[ids])
+    return np.asarray(small.resize((size[1], size[0]), Image.Resampling.NEAREST))
+
+
+def sheet(original: Pixels, back: Pixels, ids: npt.NDArray[np.integer], colours: Pixels) -> Pixels:
+    """(H, W, 3), (H, W, 3), ids (h, w) -> original, reconstruction and code map in a row."""
+    parts = original, back, code_map(ids, colours, (original.shape[0], original.shape[1]))
+    return _join(parts, axis=1)
+
+
+def gallery(columns: Sequence[Sequence[Pixels]]) -> Pixels:
+    """Columns of pictures (H, W, 3), all of one size, on white with a margin around."""
+    joined = _join([_join(column, axis=0) for column in columns], axis=1)
+    margin = ((2 * GAP, 2 * GAP), (2 * GAP, 2 * GAP), (0, 0))
+    return np.pad(joined, margin, constant_values=255)
+
+
+def _join(pictures: Sequence[Pixels], axis: int) -> Pixels:
+    """Pictures one after another, with white between them."""
+    shape = list(pictures[0].shape)
+    shape[axis] = GAP
+    gap = np.full(shape, 255, np.uint8)
+    parts = [part for picture in pictures for part in (picture, gap)]
+    return np.concatenate(parts[:-1], axis=axis)
