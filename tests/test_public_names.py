@@ -73,5 +73,5 @@ def test_a_star_import_brings_the_public_names() -> None:
         "from vqtok import *; print(sorted(n for n in dir() if n in __import__('vqtok').__all__))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stderr == ""
+    assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(sorted(vqtok.__all__))

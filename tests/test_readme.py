@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+
+from vqtok.zoo import samples
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
@@ -51,15 +52,9 @@ def script(markdown: str) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with pictures to try things on: a.jpg, b.png and, in photos/, both and c.webp."""
-    (tmp_path / "photos").mkdir()
-    rows, columns = np.mgrid[0:192, 0:256]
-    for turn, name in enumerate(("a.jpg", "b.png", "c.webp")):
-        waves = [np.sin(rows / (9 + turn) + k) + np.cos(columns / (13 - k)) for k in range(3)]
-        picture = Image.fromarray((np.stack(waves, -1) * 60 + 128).astype(np.uint8))
-        picture.save(tmp_path / "photos" / name)
-        if name != "c.webp":
-            picture.save(tmp_path / name)
+    """A folder with the sample photographs, for the files that name them."""
+    for path in samples():
+        shutil.copy(path, tmp_path)
     return tmp_path
 
 

@@ -298,7 +298,8 @@ def test_max_length_padding(tok: VisualTokenizer) -> None:
     [
         (
             lambda tok: tok.decode([1, 2, 66, 64]),
-            "id 64 (boi) at position 3 is no code: these have the ids [0, 64)",
+            "3 ids stand before the picture, which begins (boi, 64) at position 3; pass the ids "
+            "from there on",
         ),
         (
             lambda tok: tok.batch_decode([[1, 2, 66], [1, 2]]),

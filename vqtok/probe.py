@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from vqtok.autoencoders import AutoencoderVQ
-from vqtok.autoencoders.pixels import from_uint8
 from vqtok.errors import LoadError, MismatchError
+from vqtok.metrics.pixels import from_uint8
 from vqtok.precision import Precision, arithmetic
 from vqtok.preprocess import Preprocess, probe_pixels
 

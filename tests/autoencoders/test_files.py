@@ -102,13 +102,15 @@ def test_weights_that_lack(tmp_path: Path) -> None:
 def test_a_damaged_file(tmp_path: Path) -> None:
     model().save_pretrained(tmp_path)
     (tmp_path / FILE).write_bytes((tmp_path / FILE).read_bytes()[:5000])
-    assert refused(tmp_path).startswith(f"the model in {tmp_path} cannot be loaded: ")
+    assert refused(tmp_path).startswith(f"{tmp_path / FILE} is not a readable safetensors file: ")
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     model().save_pretrained(tmp_path)
     (tmp_path / FILE).unlink()
-    assert refused(tmp_path).startswith(f"the model in {tmp_path} cannot be loaded: ")
+    assert refused(tmp_path) == (
+        f"{tmp_path} holds no weights: there is neither {FILE} nor {FILE}.index.json"
+    )
 
 
 def test_weights_of_another_size(tmp_path: Path) -> None:

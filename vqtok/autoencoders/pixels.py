@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from vqtok.errors import ConfigError, ImageError
+from vqtok.metrics.pixels import from_uint8
 
-__all__ = ["PixelRange", "as_signed", "from_uint8"]
+__all__ = ["PixelRange", "as_signed"]
 
 # Float pixels this far out of [-1, 1] are rounding, not another range.
 TOLERANCE = 1e-3
@@ -60,15 +61,6 @@ class PixelRange:
     def _column(self, values: list[float], like: Tensor) -> Tensor:
         shape = (-1, *(1,) * (like.ndim - 2))
         return torch.tensor(values, dtype=like.dtype, device=like.device).view(shape)
-
-
-def from_uint8(x: Tensor) -> Tensor:
-    """uint8 pixels -> floats in [-1, 1]: the one rule, with equal bits on every device.
-
-    A sum that is exact and one product: GPUs turn a division into a product with the reciprocal,
-    which may round otherwise than the CPU's division.
-    """
-    return (x.float() - 127.5) * (1 / 127.5)
 
 
 def as_signed(x: Tensor, channels: int, stride: tuple[int, ...]) -> Tensor:

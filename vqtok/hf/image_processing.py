@@ -11,8 +11,8 @@ import torch
 from transformers import BatchFeature
 from transformers.image_processing_backends import PilBackend, TorchvisionBackend
 
-from vqtok.autoencoders.pixels import from_uint8
 from vqtok.errors import ConfigError, InputError
+from vqtok.metrics.pixels import from_uint8
 from vqtok.pictures import Pixels
 from vqtok.preprocess import Preprocess, preprocess
 from vqtok.sequences import as_list, source_name

@@ -1,4 +1,4 @@
-"""PSNR and SSIM, both on uint8 pictures, and the one way by which a decoder's floats become those.
+"""PSNR and SSIM, both on uint8 pictures, and the one way between these and a model's floats.
 
 Pictures are numpy arrays (N, H, W, C) of uint8, values 0 to 255, as codecs give them. Figures of
 the same name differ between papers by their rounding, range and window; here each is fixed.
@@ -16,12 +16,21 @@ from torch.nn import functional as F
 
 from vqtok.errors import ConfigError, ImageError, did_you_mean
 
-__all__ = ["Pictures", "Window", "psnr", "ssim", "to_uint8"]
+__all__ = ["Pictures", "Window", "from_uint8", "psnr", "ssim", "to_uint8"]
 
 Pictures = npt.NDArray[np.uint8]
 Window = Literal["uniform7", "gaussian11"]
 
 RANGE = 255
+
+
+def from_uint8(x: Tensor) -> Tensor:
+    """uint8 pixels -> floats in [-1, 1]: the one rule, with equal bits on every device.
+
+    A sum that is exact and one product: GPUs turn a division into a product with the reciprocal,
+    which may round otherwise than the CPU's division.
+    """
+    return (x.float() - 127.5) * (1 / 127.5)
 
 
 def to_uint8(pixels: Tensor) -> Pictures:

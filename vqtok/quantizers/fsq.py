@@ -81,7 +81,7 @@ class FiniteScalarQuantizer(RowQuantizer):
 
     def _faces(self, like: Tensor) -> Tensor:
         """(D, L): where rounding changes its mind in each dimension, filled up with infinity."""
-        widest = max(map(len, self.faces))
+        widest = max(self.levels) - 1
         filled = [face + [math.inf] * (widest - len(face)) for face in self.faces]
         return torch.tensor(filled, device=like.device)
 

@@ -73,7 +73,7 @@ class LookupFreeQuantizer(RowQuantizer):
         # Kept off 0 and 1, where the logit and with it the gradient is infinite.
         mean = torch.sigmoid(logits).mean(0).clamp(TINY, 1 - TINY)
         even = _entropy(mean.logit()).sum()
-        return super().losses(e, q) | {"entropy": unsure - self.diversity_gamma * even}
+        return {**super().losses(e, q), "entropy": unsure - self.diversity_gamma * even}
 
     def total_loss(self, losses: dict[str, Tensor]) -> Tensor:
         """See `Quantizer.total_loss`."""

@@ -62,7 +62,7 @@ class SimVectorQuantizer(TableQuantizer):
 
     def losses(self, e: Tensor, q: Tensor) -> dict[str, Tensor]:
         """See `RowQuantizer.losses`."""
-        return super().losses(e, q) | {"codebook": F.mse_loss(q, e.detach())}
+        return {**super().losses(e, q), "codebook": F.mse_loss(q, e.detach())}
 
     def total_loss(self, losses: dict[str, Tensor]) -> Tensor:
         """See `Quantizer.total_loss`."""
