@@ -43,7 +43,8 @@ def run(*command: str | Path, cwd: Path = ROOT) -> None:
 
 def install(*arguments: str | Path, into: Path = BIN / "python") -> None:
     """Pip's install. Not uv's: pip reads the machine's pip.conf (mirrors, proxies)."""
-    pip = [BIN / "python", "-m", "pip", "--python", into, "--disable-pip-version-check"]
+    pip: list[str | Path] = [BIN / "python", "-m", "pip", "--python", into]
+    pip.append("--disable-pip-version-check")
     quiet = () if sys.stdout.isatty() else ("-q",)
     run(*pip, "install", *quiet, "-c", "constraints.txt", *arguments)
 

@@ -158,3 +158,15 @@ def test_transformers_first() -> None:
         "print(type(AutoConfig.for_model('vqtok')).__name__)"
     )
     assert run(code) == "VQTokConfig"
+
+
+def test_our_module_first_still_registers() -> None:
+    """Importing it pulls transformers' own modules in, while it is half there itself."""
+    code = (
+        "import vqtok.hf.image_processing\n"
+        "from transformers import AutoConfig\n"
+        "print(type(AutoConfig.for_model('vqtok')).__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "VQTokConfig", done.stderr
+    assert "could not register" not in done.stderr

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from vqtok.errors import ConfigError
+from vqtok.estimators import estimator
 
-__all__ = ["Carry", "Frame", "Pull", "cosine_limit", "dot", "transport"]
+__all__ = ["Carry", "Frame", "Pull", "carried", "cosine_limit", "dot", "transport"]
 
 # Below this length a direction is rounding noise, and the ratio of lengths explodes.
 SMALLEST_NORM = 1e-6
@@ -109,3 +110,26 @@ def transport(pull: Pull) -> Carry:
         return z
 
     return apply
+
+
+def carried(name: str, *, rotates: bool = False) -> Callable[[Pull], Callable[..., Tensor]]:
+    """A decorator: a map's action on a gradient becomes an estimator, guarded as `rotation` is."""
+
+    def add(pull: Pull) -> Callable[..., Tensor]:
+        carry = transport(pull)
+
+        def estimate(
+            e: Tensor,
+            q: Tensor,
+            *,
+            generator: torch.Generator | None = None,
+            max_angle: float = 90.0,
+            strict: bool = False,
+        ) -> Tensor:
+            return carry(e, q, cosine_limit(max_angle, strict))
+
+        estimate.__name__, estimate.__doc__ = name, pull.__doc__
+        estimate.__module__ = pull.__module__
+        return estimator(name, rotates=rotates)(estimate)
+
+    return add

@@ -9,34 +9,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vqtok.estimators import estimator
-from vqtok.estimators._transport import Frame, cosine_limit, dot, transport
+from vqtok.estimators._transport import Frame, carried, dot
 
 __all__ = ["reflection"]
 
 
-def _mirror(frame: Frame, g: Tensor) -> Tensor:
+@carried("reflection")
+def reflection(frame: Frame, g: Tensor) -> Tensor:
+    """(..., D), (..., D) -> q (..., D), with the gradient `λ H g` for e, H = I - 2 w wᵀ."""
     w = frame.u - frame.v
     length = dot(w, w)
     # Parallel vectors have no mirror between them: nothing is turned there.
     turned = torch.where(length > 0, 2 * w * dot(w, g) / length, 0)
     return frame.scale * (g - turned)
-
-
-_carry = transport(_mirror)
-
-
-@estimator("reflection")
-def reflection(
-    e: Tensor,
-    q: Tensor,
-    *,
-    generator: torch.Generator | None = None,
-    max_angle: float = 90.0,
-    strict: bool = False,
-) -> Tensor:
-    """(..., D), (..., D) -> q (..., D), with the gradient `λ H g` for e, H = I - 2 w wᵀ.
-
-    `max_angle` and `strict` as in `rotation`.
-    """
-    return _carry(e, q, cosine_limit(max_angle, strict))

@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from vqtok.estimators import estimator
-from vqtok.estimators._transport import cosine_limit, transport
+from vqtok.estimators._transport import Frame, carried
 
 __all__ = ["scale_only"]
 
-_carry = transport(lambda frame, g: frame.scale * g)
 
-
-@estimator("scale_only")
-def scale_only(
-    e: Tensor,
-    q: Tensor,
-    *,
-    generator: torch.Generator | None = None,
-    max_angle: float = 90.0,
-    strict: bool = False,
-) -> Tensor:
-    """(..., D), (..., D) -> q (..., D), with the gradient `λ g` for e.
-
-    `max_angle` and `strict` as in `rotation`.
-    """
-    return _carry(e, q, cosine_limit(max_angle, strict))
+@carried("scale_only")
+def scale_only(frame: Frame, g: Tensor) -> Tensor:
+    """(..., D), (..., D) -> q (..., D), with the gradient `λ g` for e."""
+    return frame.scale * g
