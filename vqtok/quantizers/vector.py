@@ -33,7 +33,8 @@ class VectorQuantizer(TableQuantizer):
     codebook_update  "ema": codes are running means of their vectors, moved by `step`;
                      "gradient": codes are parameters, moved by the codebook loss
     decay            of the running means and counts; by default .8 under an estimator that
-                     rotates and .99 under the others
+                     rotates and .99 under the others. Means over so few steps as .8 takes are
+                     noise where a step has fewer tokens than there are codes: raise it there
     start            "data": k-means over the first `kmeans_iters` batches, during which vectors
                      pass unquantized; "kaiming", "uniform" (±1/K) or "normal"
     dead_codes       what becomes of a code whose running count is under `dead_share` of the
