@@ -124,3 +124,10 @@ def test_loaded_for_ids(tmp_path: Path) -> None:
     ours.save_pretrained(tmp_path)
     loaded = load_model(tmp_path)
     assert equal(loaded, ours) and not loaded.training and loaded.dtype == torch.float32
+
+
+def test_a_pickle_is_not_opened(tmp_path: Path) -> None:
+    model().save_pretrained(tmp_path, safe_serialization=False)
+    assert list(tmp_path.glob("*.bin"))
+    with pytest.raises(OSError, match=r"no file named diffusion_pytorch_model\.safetensors"):
+        AutoencoderVQ.from_pretrained(tmp_path)

@@ -321,7 +321,9 @@ class AutoencoderVQ(ModelMixin, AttentionMixin, AutoencoderMixin, ConfigMixin):
         would mean anything.
         """
         source = bundled().get(str(name), name) if name and not os.path.isdir(name) else name
-        model, info = super().from_pretrained(source, **{**kwargs, "output_loading_info": True})
+        # Without it diffusers takes a pickle where there are no safetensors.
+        options = {"use_safetensors": True, **kwargs, "output_loading_info": True}
+        model, info = super().from_pretrained(source, **options)
         tensors = model.state_dict()
         lost = sorted(key for key in info.get("missing_keys", ()) if tensors[key].is_meta)
         if lost:
