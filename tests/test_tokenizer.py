@@ -383,3 +383,7 @@ def test_codes_are_a_batch(tok: VisualTokenizer) -> None:
     for same in (list(codes), [codes], [codes[0], codes[1:]]):
         assert all(map(np.array_equal, images, tok.decode_codes(same, "np")))
     assert all(map(torch.equal, tok.latents([codes]), tok.codec.latents(codes)))
+
+
+def test_native_lets_an_inherited_size_go(tok: VisualTokenizer) -> None:
+    assert tok.with_preprocess(policy="native").encode_codes(picture(20, 24))[0].shape == (5, 6)

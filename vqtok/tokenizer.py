@@ -165,6 +165,8 @@ class VisualTokenizer(TokenIds):
         """
         from vqtok import fingerprint
 
+        if changes.get("policy") == "native":
+            changes = {"size": None, **changes}
         settings = self.settings.changed(**changes)
         codec = self._torch_codec()
         found = replace(self.fingerprint, preprocess=fingerprint.of_settings(settings))

@@ -131,3 +131,13 @@ def test_a_pickle_is_not_opened(tmp_path: Path) -> None:
     assert list(tmp_path.glob("*.bin"))
     with pytest.raises(OSError, match=r"no file named diffusion_pytorch_model\.safetensors"):
         AutoencoderVQ.from_pretrained(tmp_path)
+
+
+def test_a_misspelt_name_does_not_ask_the_hub() -> None:
+    with pytest.raises(LoadError) as error:
+        AutoencoderVQ.from_pretrained("photo-tny")
+    assert str(error.value) == (
+        "there is no tokenizer called 'photo-tny', neither in the package nor as a folder. Did you "
+        "mean 'photo-tiny'? Known: photo-tiny. On the hub, write org/name."
+    )
+    assert AutoencoderVQ.from_pretrained("photo-tiny").config.num_vq_embeddings == 1024

@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from vqtok.estimators import ESTIMATORS
+
 DIMS = [2, 3, 8, 256]
 EXACT = 1e-11
 
@@ -175,3 +177,13 @@ def test_the_oracle_is_a_rotation() -> None:
     for d in DIMS:
         e, q = pair(d, 77.0, rows=1)
         assert max(defects(turn(e, q), e, q).values()) < EXACT
+
+
+def test_rotation_and_scale_are_constants_in_a_second_derivative() -> None:
+    e = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+    w = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+    z = ESTIMATORS["rotation"](e, torch.randn(4, 3, dtype=torch.float64), strict=True)
+    (slope,) = torch.autograd.grad((z * w).sum(), e, create_graph=True)
+    again, through = torch.autograd.grad(slope.sum(), (e, w), allow_unused=True)
+    assert again is None or not again.any()
+    assert through is not None

@@ -205,3 +205,27 @@ def test_joined_sums_are_those_of_the_joint_batch_during_the_start() -> None:
         whole.step(whole(z).sums, draws(step))
         parts.step(joined(*(parts(half).sums for half in z.split(2))), draws(step))
         torch.testing.assert_close(whole.embedding.weight, parts.embedding.weight)
+
+
+def test_every_code_gets_its_turn_before_one_gets_another() -> None:
+    """More codes than one batch has candidates for: the starts of several batches add up."""
+    torch.manual_seed(0)
+    quantizer = VectorQuantizer(4, 512, kmeans_iters=4).train()
+    untouched = quantizer.embedding.weight.clone()
+    per_batch = 2 * quantizer.candidates_per_item
+    for batch in range(1, 5):
+        quantizer.step(quantizer(torch.randn(2, 4, 16, 16)).sums)
+        moved = (quantizer.embedding.weight != untouched).any(1).sum()
+        assert moved >= min(512, batch * per_batch)
+
+
+def test_without_a_generator_ranks_draw_alike() -> None:
+    made = []
+    for seed in (0, 1):
+        torch.manual_seed(3)
+        quantizer = VectorQuantizer(4, 64).train()
+        sums = quantizer(torch.randn(2, 4, 16, 16)).sums
+        torch.manual_seed(seed)
+        quantizer.step(sums)
+        made.append(quantizer.embedding.weight.clone())
+    assert torch.equal(*made)

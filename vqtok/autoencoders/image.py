@@ -21,7 +21,7 @@ from vqtok.autoencoders.building import execution_device, make_quantizer
 from vqtok.autoencoders.outputs import AutoencoderVQOutput, VQEncoderOutput
 from vqtok.autoencoders.pixels import PixelRange, as_signed
 from vqtok.autoencoders.tiling import Tiling, in_slices
-from vqtok.errors import CodesError, ConfigError, InputError, LoadError
+from vqtok.errors import CodesError, ConfigError, InputError, LoadError, did_you_mean
 from vqtok.estimators import Loss
 from vqtok.precision import Precision, arithmetic
 from vqtok.quantizers import TRAINING_STATE
@@ -320,7 +320,7 @@ class AutoencoderVQ(ModelMixin, AttentionMixin, AutoencoderMixin, ConfigMixin):
         diffusers leaves what a file lacks without values, and warns; no id made by such a model
         would mean anything.
         """
-        source = bundled().get(str(name), name) if name and not os.path.isdir(name) else name
+        source = _place_of(name)
         # Without it diffusers takes a pickle where there are no safetensors.
         options = {"use_safetensors": True, **kwargs, "output_loading_info": True}
         model, info = super().from_pretrained(source, **options)
@@ -346,3 +346,18 @@ class AutoencoderVQ(ModelMixin, AttentionMixin, AutoencoderMixin, ConfigMixin):
         settings["transformers_weights"] = self.transformers_weights
         settings.pop("_name_or_path", None)  # where it was loaded from, on this machine
         return json.dumps(settings, indent=2, sort_keys=True) + "\n"
+
+
+def _place_of(name: str | os.PathLike[str] | None) -> str | os.PathLike[str] | None:
+    """A bundled name's folder; anything else as it is, unless it cannot be a name on the hub."""
+    if name is None or os.path.isdir(name):
+        return name
+    known = bundled()
+    if str(name) in known:
+        return known[str(name)]
+    if "/" not in str(name) and os.sep not in str(name):
+        raise LoadError(
+            f"there is no tokenizer called {str(name)!r}, neither in the package nor as a folder. "
+            f"{did_you_mean(str(name), known)} On the hub, write org/name."
+        )
+    return name

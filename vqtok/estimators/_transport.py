@@ -77,7 +77,8 @@ class _Transport(torch.autograd.Function):
     @classmethod
     def gradient(cls, ctx: Any, grad: Tensor) -> Tensor:
         """In float32 or wider, whatever the dtypes are."""
-        e, q = ctx.saved_tensors
+        # Detached: R and λ are constants, in a second derivative as well.
+        e, q = (saved.detach() for saved in ctx.saved_tensors)
         with torch.autocast(e.device.type, enabled=False):
             wide = torch.promote_types(e.dtype, torch.float32)
             frame = Frame.of(e.to(wide), q.to(wide), ctx.limit, ctx.max_scale)

@@ -17,6 +17,10 @@ from vqtok.types import CodeSums
 __all__ = ["DEAD_CODE_RULES", "Table", "draw_candidates", "move_by_average", "move_by_kmeans"]
 
 
+# The count of a code that no vector has placed yet: under any share of tokens, over `eps`.
+UNPLACED = 1e-3
+
+
 class Table(NamedTuple):
     """The state of a codebook; the functions below write into its tensors."""
 
@@ -54,17 +58,26 @@ def move_by_kmeans(table: Table, sums: CodeSums, candidates: Tensor, *, fresh: b
 
     `fresh` forgets the table first: the codes of the sums before it were drawn from nowhere.
     """
+    if fresh:
+        everywhere = torch.arange(len(sums.count), device=sums.count.device)
+        table.place(everywhere, table.weight.clone(), torch.full_like(sums.count, UNPLACED))
     used = torch.zeros_like(sums.count, dtype=torch.bool) if fresh else sums.count > 0
     share = sums.count.sum() / len(sums.count)
     rows = used.nonzero()[:, 0]
     table.place(rows, sums.total[rows] / sums.count[rows, None], sums.count[rows])
-    empty = (~used).nonzero()[:, 0][: len(candidates)]
+    empty = _neediest(table, ~used)[: len(candidates)]
     table.place(empty, candidates[: len(empty)], share.expand(len(empty)))
+
+
+def _neediest(table: Table, wanting: Tensor) -> Tensor:
+    """Rows of (K,) bool, the least used first: before all, a code that never had its turn."""
+    rows = wanting.nonzero()[:, 0]
+    return rows[table.count[rows].argsort(stable=True)]
 
 
 def _resample(table: Table, candidates: Tensor, share: float, decay: float) -> None:
     least = share * table.count.mean()
-    dead = (table.count < least).nonzero()[:, 0][: len(candidates)]
+    dead = _neediest(table, table.count < least)[: len(candidates)]
     table.place(dead, candidates[: len(dead)], least.expand(len(dead)))
 
 

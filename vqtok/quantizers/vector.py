@@ -140,6 +140,8 @@ class VectorQuantizer(TableQuantizer):
     @torch.no_grad()
     def step(self, sums: CodeSums, generator: torch.Generator | None = None) -> None:
         """Moves codes, counts and running means by the joint sums of one optimizer step."""
+        if generator is None:  # not the process's own, which differs between ranks
+            generator = torch.Generator().manual_seed(int(self.steps))
         candidates = draw_candidates(sums.candidates, generator)
         table = Table(self.embedding.weight, self.count, self.total if self.by_average else None)
         step = int(self.steps)
