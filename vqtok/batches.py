@@ -17,7 +17,8 @@ from vqtok.types import Codec, Codes, Encoder
 __all__ = ["as_codes", "decoded", "encode_images", "encode_pixels"]
 
 Pixels = npt.NDArray[np.uint8]
-# Preprocessed pixels that wait for the encoder, in bytes.
+# Preprocessed pixels that wait for the encoder, in bytes; with policy native a few photographs take
+# what hundreds of small squares do.
 WAITING = 1 << 28
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from glob import escape
 from pathlib import Path, PurePosixPath
 
-from vqtok.errors import ConfigError, LoadError, did_you_mean
-from vqtok.zoo import bundled
+from vqtok.errors import ConfigError, LoadError
+from vqtok.zoo import bundled, unknown
 
 __all__ = ["Resolved", "push_folder", "resolve"]
 
@@ -139,10 +139,7 @@ def _local(name: str | os.PathLike[str], inner: str) -> Path | None:
         return None
     if not isinstance(name, str) or "/" in text or os.sep in text:
         raise LoadError(f"there is no folder {text}")
-    raise LoadError(
-        f"there is no tokenizer called {text!r}, neither in the package nor as a folder. "
-        f"{did_you_mean(text, known)} On the hub, write org/name."
-    )
+    raise unknown(text, known)
 
 
 # --- the hub ----------------------------------------------------------------------------------

@@ -21,11 +21,11 @@ from vqtok.autoencoders.building import execution_device, make_quantizer
 from vqtok.autoencoders.outputs import AutoencoderVQOutput, VQEncoderOutput
 from vqtok.autoencoders.pixels import PixelRange, as_signed
 from vqtok.autoencoders.tiling import Tiling, in_slices
-from vqtok.errors import CodesError, ConfigError, InputError, LoadError, did_you_mean
+from vqtok.errors import CodesError, ConfigError, InputError, LoadError
 from vqtok.estimators import Loss
 from vqtok.precision import Precision, arithmetic
 from vqtok.quantizers import TRAINING_STATE
-from vqtok.zoo import bundled
+from vqtok.zoo import bundled, unknown
 
 __all__ = ["AutoencoderVQ", "ModelMixin"]  # diffusers' loader looks for ModelMixin beside the class
 
@@ -356,8 +356,5 @@ def _place_of(name: str | os.PathLike[str] | None) -> str | os.PathLike[str] | N
     if str(name) in known:
         return known[str(name)]
     if "/" not in str(name) and os.sep not in str(name):
-        raise LoadError(
-            f"there is no tokenizer called {str(name)!r}, neither in the package nor as a folder. "
-            f"{did_you_mean(str(name), known)} On the hub, write org/name."
-        )
+        raise unknown(str(name), known)
     return name

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from vqtok.batches import WAITING
 from vqtok.commands.progress import progress, say
 from vqtok.errors import ImageError, InputError, LoadError, VqtokError
 from vqtok.preprocess import Preprocess, preprocess
@@ -20,9 +21,6 @@ __all__ = ["Encoded", "Failures", "Source", "encoded", "find"]
 
 NAMES = "avif bmp gif jfif jp2 jpeg jpg pgm png ppm tif tiff webp"
 SUFFIXES = frozenset(f".{name}" for name in NAMES.split())
-# Preprocessed pixels that wait for their batch, in bytes; with policy native a few photographs
-# take what hundreds of small squares do.
-WAITING = 1 << 28
 
 
 class Source(NamedTuple):

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 
-__all__ = ["bundled", "samples"]
+from vqtok.errors import LoadError, did_you_mean
+
+__all__ = ["bundled", "samples", "unknown"]
 
 
 def bundled() -> dict[str, Path]:
     """The tokenizers in the package: name -> folder."""
     return {path.name: path for path in _entries("") if (path / "config.json").is_file()}
+
+
+def unknown(name: str, known: Iterable[str]) -> LoadError:
+    """The error for a bare name that is neither a folder nor one of the `known` bundled ones."""
+    return LoadError(
+        f"there is no tokenizer called {name!r}, neither in the package nor as a folder. "
+        f"{did_you_mean(name, known)} On the hub, write org/name."
+    )
 
 
 def samples() -> list[Path]:
