@@ -67,7 +67,11 @@ def tokenizer(seed: int = 0) -> Path:
 @cache
 def residual() -> Path:
     """One with two codes a token."""
-    return saved(tiny.tokenizer(quantizer="residual", quantizer_args={"num_quantizers": 2}))
+    return saved(
+        tiny.tokenizer(
+            quantizer="residual", quantizer_args={"num_quantizers": 2, "start": "kaiming"}
+        )
+    )
 
 
 def saved(tok: VisualTokenizer) -> Path:

@@ -13,7 +13,7 @@ from hypothesis import settings
 # Before anything imports torch or huggingface_hub, which read these once.
 _hub = tempfile.mkdtemp(prefix="vqtok-tests-")
 atexit.register(shutil.rmtree, _hub, ignore_errors=True)
-os.environ.update(HF_HOME=_hub, HF_HUB_OFFLINE="1", OMP_NUM_THREADS="2")
+os.environ.update(HF_HOME=_hub, HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1")
 
 settings.register_profile("vqtok", deadline=None, derandomize=True)
 settings.load_profile("vqtok")

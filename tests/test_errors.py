@@ -16,6 +16,7 @@ STANDARD = {
     "ImageError": errors.InputError,
     "CodesError": errors.InputError,
     "MismatchError": errors.InputError,
+    "CollapseError": RuntimeError,
     "LoadError": OSError,
     "MissingExtraError": ImportError,
 }

@@ -14,6 +14,7 @@ from tiny import picture
 
 from vqtok import probe
 from vqtok.errors import ConfigError, LoadError, MismatchError
+from vqtok.folders import unstarted
 from vqtok.preprocess import Preprocess
 from vqtok.tokenizer import VisualTokenizer
 from vqtok.vocab import VisualVocab
@@ -178,6 +179,45 @@ def test_damaged_configuration(
     with pytest.raises(LoadError) as error:
         VisualTokenizer.from_pretrained(tmp_path)
     assert str(error.value).startswith(f"{file}{message}")
+
+
+@pytest.mark.parametrize(
+    ("settings", "steps", "left"),
+    [
+        ({"quantizer": "vector", "quantizer_args": {}}, 4, 6),
+        (
+            {"quantizer": "vector", "quantizer_args": {"start": "kaiming", "quantize_after": 30}},
+            0,
+            30,
+        ),
+        ({"quantizer": "residual", "quantizer_args": {"num_quantizers": 2}}, 9, 1),
+        ({"quantizer": "grouped", "quantizer_args": {"groups": 2}}, 0, 10),
+    ],
+)
+def test_a_codebook_that_has_not_started(
+    tmp_path: Path, settings: dict[str, Any], steps: int, left: int
+) -> None:
+    tok = tiny.tokenizer(**settings)
+    for part in tok.model.quantize.modules():
+        if hasattr(part, "open_steps"):
+            part.steps.fill_(steps)
+    with pytest.warns(UserWarning) as warned:
+        tok.save_pretrained(tmp_path)
+    assert [str(one.message) for one in warned] == [
+        "the codebook of this tokenizer has not started, so its ids mean nothing: that takes "
+        f"{left} more calls of `step`, one after each optimizer step"
+    ]
+    assert warned[0].filename == __file__
+    assert VisualTokenizer.from_pretrained(tmp_path).fingerprint == tok.fingerprint
+
+
+@pytest.mark.parametrize("quantizer", ["vector", "simvq", "gumbel"])
+def test_codebooks_that_need_no_start_or_have_had_it(tmp_path: Path, quantizer: str) -> None:
+    tok = tiny.tokenizer(quantizer=quantizer, quantizer_args={})
+    if quantizer == "vector":
+        tok.model.quantize.steps.fill_(10)
+    assert unstarted(tok.model) == 0
+    tok.save_pretrained(tmp_path)  # a warning would be an error
 
 
 def test_options_are_checked_before_anything_is_loaded() -> None:

@@ -19,10 +19,11 @@ registry types precision pictures sheets zoo
 search estimators vocab resize sequences
 quantizers architectures metrics
 autoencoders preprocess
-fingerprint probe hub attach card batches token_ids
+fingerprint probe hub attach card batches token_ids sources
 codec folders
 tokenizer
 hf
+evaluation
 training serve export
 commands
 cli demo
@@ -41,7 +42,9 @@ def sources(root: Path) -> Iterator[tuple[str, Path]]:
         elif path.is_dir() and not path.is_symlink() and path.name not in LINKED:
             yield from ((path.name, inner) for inner in sorted(path.rglob("*.py")))
     for name in LINKED:
-        yield from ((name, inner) for inner in sorted((root / name).rglob("*.py")))
+        for inner in sorted((root / name).rglob("*.py")):
+            # `python -m` of a folder is one of its verbs under another name.
+            yield "cli" if inner.name == "__main__.py" else name, inner
 
 
 def is_type_checking(node: ast.AST) -> bool:

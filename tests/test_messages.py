@@ -19,12 +19,13 @@ OTHERS = ("diffusers", "numpy", "torch", "transformers", "vqtok")
 CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 PATTERNS = {
-    "option": re.compile(r"(?<![\w-])--[a-z][a-z-]*"),
+    "option": re.compile(r"(?<![\w-])--[a-z][a-z_-]*"),
     "extra": re.compile(r"(?<=\bvqtok\[)[^\]]+(?=\])"),
-    "variable": re.compile(r"\bVQTOK_[A-Z_]+"),
+    "variable": re.compile(r"\bVQTOK_[A-Z0-9_]+"),
     "command": re.compile(r"(?:(?<=run vqtok )|(?<=use vqtok )|(?<=`vqtok ))[a-z][a-z-]*"),
     "member": re.compile(r"(?<![`\w])[A-Z]\w+(?:\.[a-z_]\w*)+"),
 }
+LAUNCHER = {"--multi_gpu"}  # of `accelerate launch`
 ARGUMENT = re.compile(r"(?<![\w.\"'-])([a-z_][a-z0-9_]*)=(?!=)")
 
 
@@ -165,7 +166,7 @@ def exists(mention: Mention) -> bool:
     kind, name = mention
     match kind:
         case "option":
-            return name in set().union(*commands().values())
+            return name in set().union(LAUNCHER, *commands().values())
         case "command":
             return name in commands()
         case "extra":

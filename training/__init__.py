@@ -1,4 +1,4 @@
-"""Training of tokenizers: the step, the loop, losses, discriminators. Nothing of it is written yet.
+"""Training of tokenizers: the step, the loop, losses, discriminators, data, reports.
 
 The folder stands at the top of the repository and installs as `vqtok.training`.
 """

@@ -15,7 +15,12 @@ from vqtok.hf.register import install as _install
 if TYPE_CHECKING:
     from diffusers import ModelMixin as ModelMixin
 
-    from vqtok.autoencoders import AutoencoderVQ
+    from vqtok.autoencoders import (
+        AutoencoderVQ,
+        AutoencoderVQConvResidual,
+        AutoencoderVQTimesformer,
+        AutoencoderVQViT,
+    )
     from vqtok.estimators import ESTIMATORS
     from vqtok.quantizers import QUANTIZERS
     from vqtok.search import nearest
@@ -27,6 +32,9 @@ __all__ = [
     "ESTIMATORS",
     "QUANTIZERS",
     "AutoencoderVQ",
+    "AutoencoderVQConvResidual",
+    "AutoencoderVQTimesformer",
+    "AutoencoderVQViT",
     "Codes",
     "VisualTokenizer",
     "VisualVocab",
@@ -40,6 +48,9 @@ _HOMES = {
     "ESTIMATORS": "vqtok.estimators",
     "QUANTIZERS": "vqtok.quantizers",
     "AutoencoderVQ": "vqtok.autoencoders",
+    "AutoencoderVQConvResidual": "vqtok.autoencoders",
+    "AutoencoderVQTimesformer": "vqtok.autoencoders",
+    "AutoencoderVQViT": "vqtok.autoencoders",
     "Codes": "vqtok.types",
     "VisualTokenizer": "vqtok.tokenizer",
     "VisualVocab": "vqtok.vocab",

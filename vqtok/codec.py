@@ -1,13 +1,17 @@
-"""A torch autoencoder as a `Codec`: uint8 pixels to codes and back."""
+"""A torch autoencoder as a `Codec`: uint8 pixels to codes and back.
+
+Where it takes clips, so does the codec: (N, T, H, W, 3).
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from einops import rearrange
 from torch import Tensor
 
-from vqtok.autoencoders import AutoencoderVQ
+from vqtok.autoencoders import AutoencoderBase
 from vqtok.errors import ConfigError, ImageError, InputError, MismatchError
 from vqtok.metrics.pixels import to_uint8
 from vqtok.precision import Precision, check_precision
@@ -34,8 +38,13 @@ def check_device(device: str | int | torch.device) -> None:
         raise ConfigError(f"there is no device {str(device)!r} here: {reason}") from error
 
 
-def check_parts(model: AutoencoderVQ, settings: Preprocess, vocab: VisualVocab) -> None:
+def check_parts(model: AutoencoderBase, settings: Preprocess, vocab: VisualVocab) -> None:
     """Raises where a model, preprocessing and a vocabulary are not those of one tokenizer."""
+    if len(model.stride) != 2:
+        raise MismatchError(
+            f"a VisualTokenizer takes pictures, and {type(model).__name__} is a model of clips: "
+            "call its encode_codes and decode_codes"
+        )
     own = model.quantize.codebook_size, model.quantize.depth
     if (vocab.codebook_size, vocab.depth) != own:
         raise MismatchError(
@@ -56,7 +65,7 @@ class TorchCodec:
     """A model, put in eval mode, its fingerprint, and the arithmetic to run it in."""
 
     def __init__(
-        self, model: AutoencoderVQ, fingerprint: Fingerprint, precision: str = "ieee32"
+        self, model: AutoencoderBase, fingerprint: Fingerprint, precision: str = "ieee32"
     ) -> None:
         self.model = model.eval()
         self._fingerprint = fingerprint
@@ -75,23 +84,29 @@ class TorchCodec:
 
     def encode(self, pixels: npt.NDArray[np.uint8]) -> Codes:
         """See `Encoder.encode`."""
-        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[-1] != 3:
+        axes = len(self.model.stride)
+        if pixels.dtype != np.uint8 or pixels.ndim != 2 + axes or pixels.shape[-1] != 3:
+            what, shape = ("pictures", "H, W") if axes == 2 else ("clips", "T, H, W")
             raise ImageError(
-                "a batch of pictures is a uint8 array of the shape (N, H, W, 3); got "
+                f"a batch of {what} is a uint8 array of the shape (N, {shape}, 3); got "
                 f"{pixels.dtype} {pixels.shape}"
             )
-        x = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).contiguous()
+        x = torch.from_numpy(np.ascontiguousarray(pixels)).movedim(-1, 1).contiguous()
         ids = self.model.encode_codes(x, self.requested_precision).cpu().numpy()
-        size = np.array(pixels.shape[1:3], np.int32)
+        size = np.array(pixels.shape[-3:-1], np.int32)
         return self.codes(ids, np.tile(size, (len(ids), 1)))
 
     def decode(self, codes: Codes) -> npt.NDArray[np.uint8]:
         """See `Codec.decode`."""
         self.check(codes)
-        return to_uint8(self.model.decode_codes(self._tensor(codes), self.requested_precision))
+        pixels = self.model.decode_codes(self._tensor(codes), self.requested_precision)
+        if pixels.ndim == 4:
+            return to_uint8(pixels)
+        frames = to_uint8(rearrange(pixels, "n c t h w -> (n t) c h w"))
+        return rearrange(frames, "(n t) h w c -> n t h w c", n=len(codes))
 
     def latents(self, codes: Codes) -> Tensor:
-        """Codes of N grids -> the vectors that they stand for, (N, D, h, w) float32."""
+        """Codes of N grids -> the vectors that they stand for, (N, D, *grid) float32."""
         self.check(codes)
         with torch.no_grad():
             vectors: Tensor = self.model.quantize.decode(self._tensor(codes).to(self.model.device))

@@ -8,6 +8,7 @@ VqtokError
 │   ├── ImageError                    a file or array that cannot be taken as a picture
 │   ├── CodesError                    ids outside the codebook, or a grid that does not fit them
 │   └── MismatchError                 two good things that do not belong together
+├── CollapseError      (RuntimeError) a training that collapsed and was to stop where it does
 ├── LoadError          (OSError)      a folder, file or repository that cannot be loaded
 └── MissingExtraError  (ImportError)  an optional dependency is not installed
 ```
@@ -24,6 +25,7 @@ from collections.abc import Iterable
 
 __all__ = [
     "CodesError",
+    "CollapseError",
     "ConfigError",
     "ImageError",
     "InputError",
@@ -62,6 +64,10 @@ class CodesError(InputError):
 
 class MismatchError(InputError):
     """Two good things that do not belong together, such as ids and another tokenizer's decoder."""
+
+
+class CollapseError(VqtokError, RuntimeError):
+    """A training that collapsed and was to stop where it does; the message says what to try."""
 
 
 class LoadError(VqtokError, OSError):

@@ -21,7 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vqtok.autoencoders import AutoencoderVQ
+from vqtok.autoencoders import AUTOENCODERS, AutoencoderBase
+from vqtok.autoencoders.loading import class_of
 from vqtok.autoencoders.weights import read_json, stored_tensors, weight_files
 from vqtok.errors import LoadError
 from vqtok.preprocess import Preprocess, probe_pixels
@@ -37,18 +38,19 @@ WEIGHTS = {
 }
 
 
-def of_model(model: AutoencoderVQ, settings: Preprocess) -> Fingerprint:
+def of_model(model: AutoencoderBase, settings: Preprocess) -> Fingerprint:
     """The print of a model in memory, in the dtype that its weights are stored in.
 
     It reads every weight. A model that is trained on has another print afterwards.
     """
-    return _combine(model.config, model.state_dict().items(), settings)
+    return _combine(type(model), model.config, model.state_dict().items(), settings)
 
 
 def of_folder(folder: Path, settings: Preprocess, variant: str | None = None) -> Fingerprint:
     """The print of a saved model, read from its files a tensor at a time."""
     config = read_json(folder / "config.json")
-    return _combine(config, stored_tensors(weight_files(folder, variant)), settings)
+    weights = stored_tensors(weight_files(folder, variant))
+    return _combine(class_of(config), config, weights, settings)
 
 
 def of_settings(settings: Preprocess) -> str:
@@ -61,7 +63,10 @@ def of_settings(settings: Preprocess) -> str:
 
 
 def _combine(
-    config: Mapping[str, Any], weights: Iterable[tuple[str, Tensor]], settings: Preprocess
+    kind: type[AutoencoderBase],
+    config: Mapping[str, Any],
+    weights: Iterable[tuple[str, Tensor]],
+    settings: Preprocess,
 ) -> Fingerprint:
     prints: dict[str, dict[str, str]] = {part: {} for part in WEIGHTS}
     for name, tensor in weights:
@@ -74,11 +79,12 @@ def _combine(
                 f"with {', '.join(start for starts in WEIGHTS.values() for start in starts)}"
             )
         prints[part][name] = _tensor_print(tensor)
+    whole = {**_defaults(kind), **config}
     return Fingerprint(
         preprocess=of_settings(settings),
-        encoder=_digest(_settings(config, AutoencoderVQ.ENCODER_SETTINGS), prints["encoder"]),
-        codebook=_digest(_codebook_settings(config), prints["codebook"]),
-        decoder=_digest(_settings(config, AutoencoderVQ.DECODER_SETTINGS), prints["decoder"]),
+        encoder=_digest(_settings(kind, whole, kind.ENCODER_SETTINGS), prints["encoder"]),
+        codebook=_digest(_codebook_settings(whole), prints["codebook"]),
+        decoder=_digest(_settings(kind, whole, kind.DECODER_SETTINGS), prints["decoder"]),
     )
 
 
@@ -95,31 +101,34 @@ def _digest(*parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _settings(config: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    defaults = _defaults()
-    chosen = {name: config.get(name, defaults[name]) for name in names}
-    return {
-        name: _plain(value)
-        for name, value in chosen.items()
-        if _plain(value) != _plain(defaults[name])
-    }
+def _settings(
+    kind: type[AutoencoderBase], config: Mapping[str, Any], names: Iterable[str]
+) -> dict[str, Any]:
+    """The settings of one part that are not `kind`'s default, and its architecture's name.
+
+    That of the convolutional one is left out: its prints are older than the other architectures.
+    """
+    defaults = _defaults(kind)
+    chosen = {name: _plain(config[name]) for name in names}
+    own = {name: value for name, value in chosen.items() if value != _plain(defaults[name])}
+    architecture = next(name for name in AUTOENCODERS if issubclass(kind, AUTOENCODERS[name]))
+    return own if architecture == "cnn" else {**own, "architecture": architecture}
 
 
 def _codebook_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    kind = config.get("quantizer", "vector")
-    given = config.get("quantizer_args") or {}
+    kind = config["quantizer"]
+    given = config["quantizer_args"] or {}
     own = {
         name: _plain(given[name])
         for name, default in QUANTIZERS[kind].identity.items()
         if name in given and _plain(given[name]) != _plain(default)
     }
-    known = {**_defaults(), **config}
-    dim = known["vq_embed_dim"] or known["latent_channels"]
-    return {"quantizer": kind, "dim": dim, "codebook_size": known["num_vq_embeddings"], **own}
+    dim = config["vq_embed_dim"] or config["latent_channels"]
+    return {"quantizer": kind, "dim": dim, "codebook_size": config["num_vq_embeddings"], **own}
 
 
-def _defaults() -> dict[str, Any]:
-    parameters = inspect.signature(AutoencoderVQ.__init__).parameters
+def _defaults(kind: type[AutoencoderBase]) -> dict[str, Any]:
+    parameters = inspect.signature(kind.__init__).parameters
     return {name: given.default for name, given in parameters.items() if name != "self"}
 
 

@@ -6,21 +6,23 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vqtok import card, fingerprint, probe
-from vqtok.autoencoders import AutoencoderVQ
+from vqtok.autoencoders import AutoencoderBase
 from vqtok.autoencoders.loading import load_model
 from vqtok.errors import ConfigError, LoadError, MismatchError
 from vqtok.preprocess import CONFIG_NAME, Preprocess
+from vqtok.quantizers.vector import VectorQuantizer
 from vqtok.types import Fingerprint
 from vqtok.vocab import VisualVocab
 
 if TYPE_CHECKING:
     from vqtok.tokenizer import VisualTokenizer
 
-__all__ = ["CONFIG_FILE", "load", "read_config", "save", "write_config"]
+__all__ = ["CONFIG_FILE", "load", "read_config", "save", "unstarted", "write_config"]
 
 CONFIG_FILE = "visual_tokenizer_config.json"
 SCHEMA = "vqtok-tokenizer/1"
@@ -28,7 +30,7 @@ SCHEMA = "vqtok-tokenizer/1"
 
 def load(
     folder: Path, variant: str | None
-) -> tuple[AutoencoderVQ, Fingerprint, Preprocess, VisualVocab | None]:
+) -> tuple[AutoencoderBase, Fingerprint, Preprocess, VisualVocab | None]:
     """What a folder holds, where it is what it was saved as."""
     stored = read_config(folder)
     vocab = _vocab(folder, stored)
@@ -46,6 +48,13 @@ def save(
     if folder.exists() and not folder.is_dir():
         raise LoadError(f"{folder} is a file; a tokenizer is saved as a folder")
     _check_unchanged(tok)
+    left = unstarted(tok.model)
+    if left:
+        warnings.warn(
+            "the codebook of this tokenizer has not started, so its ids mean nothing: that takes "
+            f"{left} more calls of `step`, one after each optimizer step",
+            stacklevel=3,
+        )
     _forget_index(folder, variant)
     tok.model.save_pretrained(folder, variant=variant, max_shard_size=max_shard_size)
     tok.settings.save(folder)
@@ -53,6 +62,12 @@ def save(
     write_config(folder, tok.vocab, tok.fingerprint, variant)
     if not (folder / "README.md").exists():
         (folder / "README.md").write_text(card.model_card(tok), encoding="utf-8")
+
+
+def unstarted(model: AutoencoderBase) -> int:
+    """How many optimizer steps are left until each codebook of a model has started."""
+    tables = [part for part in model.quantize.modules() if isinstance(part, VectorQuantizer)]
+    return max([0, *(table.open_steps - int(table.steps) for table in tables)])
 
 
 def write_config(folder: Path, vocab: VisualVocab, found: Fingerprint, variant: str | None) -> None:

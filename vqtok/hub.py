@@ -13,13 +13,19 @@ from pathlib import Path, PurePosixPath
 from vqtok.errors import ConfigError, LoadError
 from vqtok.zoo import bundled, unknown
 
-__all__ = ["Resolved", "push_folder", "resolve"]
+__all__ = ["Resolved", "of_run", "push_folder", "resolve"]
 
 CONFIG = "config.json"
 WEIGHTS = "diffusion_pytorch_model"
 TEXTS = ["*config.json", "README.md"]
 # The class that a config.json names -> the family of the weights beside it.
-FAMILIES = {"AutoencoderVQ": "vqtok", "VQModel": "diffusers"}
+FAMILIES = {
+    "AutoencoderVQ": "vqtok",
+    "AutoencoderVQConvResidual": "vqtok",
+    "AutoencoderVQTimesformer": "vqtok",
+    "AutoencoderVQViT": "vqtok",
+    "VQModel": "diffusers",
+}
 REPO = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 VARIANT = re.compile(rf"{WEIGHTS}(?:\.([\w-]+?))?(?:-\d+-of-\d+)?\.safetensors")
 # How many file names a message lists.
@@ -74,6 +80,16 @@ def resolve(
     family = _family(folder, lambda: _look(folder))
     _check_weights(folder, variant, lambda: _look(folder))
     return Resolved(folder, None, None, family)
+
+
+def of_run(name: str) -> str:
+    """The tokenizer in a training run's folder; any other name as it is."""
+    run = Path(name)
+    if (run / "config.json").is_file() or not (run / "settings.yaml").is_file():
+        return name
+    if not (run / "tokenizer" / "config.json").is_file():
+        raise LoadError(f"the run {name!r} has no tokenizer yet; it gets one when training ends")
+    return str(run / "tokenizer")
 
 
 def push_folder(
@@ -292,8 +308,8 @@ def _family(folder: Path, look: Look) -> str:
     keys = [key for key in ("_class_name", "model_type") if named.get(key)]
     said = ", ".join(f"{key} {named[key]!r}" for key in keys)
     raise LoadError(
-        f"{look()[0]} is no tokenizer: its {CONFIG} is that of {said or 'no model'}; a tokenizer's "
-        f"has _class_name {' or '.join(FAMILIES)}"
+        f"{look()[0]} is no tokenizer: its {CONFIG} is that of {said or 'no model'}; the "
+        f"_class_name of a tokenizer's is one of {', '.join(FAMILIES)}"
     )
 
 

@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from vqtok.autoencoders import AutoencoderVQ
+from vqtok.autoencoders import AutoencoderBase
 from vqtok.errors import LoadError, MismatchError
 from vqtok.metrics.pixels import from_uint8
 from vqtok.precision import Precision, arithmetic
@@ -60,7 +60,7 @@ def file_of(folder: Path, variant: str | None = None) -> Path:
     return folder / (f"probe.{variant}.safetensors" if variant else "probe.safetensors")
 
 
-def write(folder: Path, model: AutoencoderVQ, variant: str | None = None) -> None:
+def write(folder: Path, model: AutoencoderBase, variant: str | None = None) -> None:
     """Saves what `model` makes of the probe pictures, in IEEE float32, into `folder`."""
     from safetensors.torch import save_file
 
@@ -74,7 +74,7 @@ def write(folder: Path, model: AutoencoderVQ, variant: str | None = None) -> Non
 
 def check(
     folder: Path,
-    model: AutoencoderVQ,
+    model: AutoencoderBase,
     precision: Precision = "ieee32",
     variant: str | None = None,
 ) -> ProbeResult:
@@ -132,7 +132,7 @@ def _foreign(file: Path, what: str, stored: Tensor, here: Tensor) -> MismatchErr
     )
 
 
-def _moved(model: AutoencoderVQ, latents: Tensor, ids: Tensor) -> tuple[Tensor, bool]:
+def _moved(model: AutoencoderBase, latents: Tensor, ids: Tensor) -> tuple[Tensor, bool]:
     """Which stored latents get another id here, and whether one of them was no near tie."""
     here = latents.to(model.device)
     moved = _ids(model, here).cpu() != ids
@@ -142,22 +142,28 @@ def _moved(model: AutoencoderVQ, latents: Tensor, ids: Tensor) -> tuple[Tensor, 
     return moved, bool((moved & ~tie).any())
 
 
-def _pixels(model: AutoencoderVQ) -> Tensor:
-    """(N, 3, H, W) uint8: the built-in test pictures, a few tokens on a side."""
-    height, width = (SIDE * step for step in model.stride)
-    pictures = probe_pixels(Preprocess(policy="stretch", size=(height, width)))
-    return torch.stack([torch.from_numpy(p) for p in pictures]).permute(0, 3, 1, 2).contiguous()
+def _pixels(model: AutoencoderBase) -> Tensor:
+    """(N, 3, H, W) uint8: the built-in test pictures, a few tokens on a side.
+
+    For a model of clips (N, 3, T, H, W): the same, moved along by a pixel with each frame.
+    """
+    *frames, height, width = (SIDE * step for step in model.stride)
+    found = probe_pixels(Preprocess(policy="stretch", size=(height, width)))
+    pictures = torch.stack([torch.from_numpy(p) for p in found]).movedim(-1, 1)
+    for count in frames:
+        pictures = torch.stack([pictures.roll(step, -1) for step in range(count)], 2)
+    return pictures.contiguous()
 
 
 @torch.no_grad()
-def _latents(model: AutoencoderVQ, pixels: Tensor, precision: Precision) -> Tensor:
+def _latents(model: AutoencoderBase, pixels: Tensor, precision: Precision) -> Tensor:
     x = from_uint8(pixels.to(model.device))
     with arithmetic(precision, model.device):
         latents: Tensor = model.encode(x.to(model.dtype), return_dict=False)[0]
-    return latents.float()
+    return latents.float().contiguous()
 
 
 @torch.no_grad()
-def _ids(model: AutoencoderVQ, latents: Tensor) -> Tensor:
+def _ids(model: AutoencoderBase, latents: Tensor) -> Tensor:
     ids: Tensor = model.quantize.encode(latents)
     return ids

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
-from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Generic, TypeVar
 
-from vqtok.errors import UnknownNameError, did_you_mean
+from vqtok.errors import ConfigError, UnknownNameError, did_you_mean
 
-__all__ = ["Registry"]
+__all__ = ["Registry", "construct"]
 
 T = TypeVar("T")
 
@@ -62,3 +64,22 @@ class Registry(Generic[T]):
         for module in pkgutil.iter_modules(package.__path__, self._package + "."):
             importlib.import_module(module.name)
         self._loaded = True
+
+
+def construct(
+    part: Callable[..., T], what: str, *arguments: Any, known: Iterable[str] = (), **settings: Any
+) -> T:
+    """part(*arguments, **settings); a setting that it has not is a `ConfigError` on `what`.
+
+    known  the names of its settings, where its own signature does not tell them
+    """
+    try:
+        return part(*arguments, **settings)
+    except TypeError as error:
+        unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if unknown is None:
+            raise ConfigError(f"{what}: {error}") from error
+        names = known or inspect.signature(part).parameters
+        raise ConfigError(
+            f"{what} has no setting {unknown[1]!r}. {did_you_mean(unknown[1], names)}"
+        ) from None

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import BatchFeature
 
-    from vqtok.autoencoders import AutoencoderVQ
+    from vqtok.autoencoders import AutoencoderBase
     from vqtok.codec import TorchCodec
 
 __all__ = ["VisualTokenizer"]
@@ -64,7 +64,7 @@ class VisualTokenizer(TokenIds):
     @classmethod
     def from_model(
         cls,
-        model: AutoencoderVQ,
+        model: AutoencoderBase,
         settings: Preprocess | None = None,
         vocab: VisualVocab | None = None,
         *,
@@ -112,7 +112,7 @@ class VisualTokenizer(TokenIds):
     @classmethod
     def _of(
         cls,
-        model: AutoencoderVQ,
+        model: AutoencoderBase,
         fingerprint: Fingerprint,
         settings: Preprocess,
         vocab: VisualVocab | None,
@@ -188,9 +188,9 @@ class VisualTokenizer(TokenIds):
         self._batch_size = size
 
     @property
-    def model(self) -> AutoencoderVQ:
+    def model(self) -> AutoencoderBase:
         """The autoencoder."""
-        model: AutoencoderVQ = self._torch_codec().model
+        model: AutoencoderBase = self._torch_codec().model
         return model
 
     @property

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,7 +8,8 @@ import torch
 from tiny import model
 from torch import Tensor
 
-from vqtok.errors import CodesError, ImageError, InputError
+from vqtok import AutoencoderVQ
+from vqtok.errors import CodesError, ConfigError, ImageError, InputError
 
 CLIP = {
     "pixel_mean": (0.48145466, 0.4578275, 0.40821073),
@@ -176,4 +178,34 @@ def test_codes_that_cannot_be(codes: Tensor, expected: str) -> None:
 def test_latents_that_cannot_be() -> None:
     assert message(InputError, model().decode, torch.zeros(1, 5, 4, 4)) == (
         "latents for this quantizer have the shape (B, 4, *grid); got (1, 5, 4, 4)"
+    )
+
+
+# --- a norm before quantization -------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_latents_are_normalised_over_their_channels(signed: Tensor, tmp_path: Path) -> None:
+    ours = model(pre_quant_norm="layer")
+    norm = ours.quant_conv.norm
+    torch.nn.init.normal_(norm.weight)
+    torch.nn.init.normal_(norm.bias)
+    plain = ours.quant_conv.project(ours.encoder(signed))
+    mean, var = plain.mean(1, keepdim=True), plain.var(1, keepdim=True, correction=0)
+    by_hand = (plain - mean) / (var + norm.eps).sqrt()
+    by_hand = by_hand * norm.weight[:, None, None] + norm.bias[:, None, None]
+    assert torch.allclose(ours.encode(signed).latents, by_hand, atol=1e-5)
+    ours.save_pretrained(tmp_path)
+    again = AutoencoderVQ.from_pretrained(tmp_path)
+    assert torch.equal(again.encode_codes(signed), ours.encode_codes(signed))
+
+
+def test_only_its_own_settings_bring_the_norm() -> None:
+    assert model().state_dict().keys() == model(pre_quant_norm="none").state_dict().keys()
+    with_norm = model(pre_quant_norm="layer").state_dict().keys()
+    assert {name for name in with_norm if name.startswith("quant_conv.")} == {
+        f"quant_conv.{part}.{kind}" for part in ("project", "norm") for kind in ("weight", "bias")
+    }
+    assert message(ConfigError, lambda: model(pre_quant_norm="batch")) == (
+        "pre_quant_norm is 'none' or 'layer'; got 'batch'"
     )

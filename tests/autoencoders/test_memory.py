@@ -10,6 +10,8 @@ import accelerate
 import diffusers
 import pytest
 import torch
+from autoencoders import toys
+from autoencoders.toys import TOYS, toy
 from diffusers.models.attention_processor import AttnProcessor
 from packaging.version import Version
 from tiny import model
@@ -76,6 +78,40 @@ def test_nothing_changes(way: str, pixels: Tensor, signed: Tensor) -> None:
     assert close(other.encode(signed).latents, latents)
     assert close(other.decode(latents).sample, ours.decode(latents).sample)
     assert close(other(signed).sample, ours(signed).sample)
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if "attention" not in way])
+@pytest.mark.parametrize("name", [name for name in TOYS if name != "cnn"])
+@torch.no_grad()
+def test_nothing_changes_with_another_architecture(name: str, way: str) -> None:
+    ours = toy(name)
+    other = copy.deepcopy(ours)
+    WAYS[way](other)
+    x = toys.pixels(ours)
+    codes = ours.encode_codes(x)
+    assert torch.equal(other.encode_codes(x), codes)
+    assert close(other.decode_codes(codes), ours.decode_codes(codes))
+    assert close(other(toys.signed(x)).sample, ours(toys.signed(x)).sample)
+
+
+@pytest.mark.parametrize("way", ["sequential offload", "offload by blocks", "offload by leaves"])
+@torch.no_grad()
+def test_nothing_changes_with_a_norm(way: str, pixels: Tensor) -> None:
+    ours = model(pre_quant_norm="layer")
+    other = copy.deepcopy(ours)
+    WAYS[way](other)
+    assert torch.equal(other.encode_codes(pixels), ours.encode_codes(pixels))
+
+
+@pytest.mark.parametrize("name", [name for name in TOYS if name != "cnn"])
+def test_layerwise_casting_of_another_architecture(name: str) -> None:
+    ours = toy(name)
+    codebook = ours.quantize.embedding.weight.clone()
+    ours.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.float32)
+    assert torch.float8_e4m3fn in {weight.dtype for weight in ours.parameters()}
+    assert torch.equal(ours.quantize.embedding.weight, codebook)
+    x = toys.pixels(ours)
+    assert ours.decode_codes(ours.encode_codes(x)).shape == x.shape
 
 
 def close(one: Tensor, other: Tensor) -> bool:

@@ -130,6 +130,10 @@ def test_a_folder_that_we_wrote(tmp_path: Path, signed: Tensor) -> None:
             "codes are compared by direction (use_cosine_sim)",
         ),
         ({"pixel_mean": (0.0, 0.0, 0.0)}, "the networks take another pixel range than [-1, 1]"),
+        (
+            {"pre_quant_norm": "layer"},
+            "latents are normalised before quantization (pre_quant_norm)",
+        ),
         ({"shift_factor": 0.5}, "shift_factor is 0.5"),
         (
             {
@@ -187,7 +191,7 @@ def test_from_diffusers_takes_a_vqmodel() -> None:
         (
             ConfigError,
             {"quantizer": "residual"},
-            "quantizer_args of 'residual': ResidualQuantizer.__init__() missing 1 required "
+            "the quantizer 'residual': ResidualQuantizer.__init__() missing 1 required "
             "keyword-only argument: 'num_quantizers'",
         ),
         (

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from autoencoders.toys import TOYS, pixels, toy
 from diffusers import VQModel
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -18,6 +19,7 @@ from tiny import model, tokenizer
 from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
 from vqtok import AutoencoderVQ, VisualTokenizer
+from vqtok.autoencoders import AUTOENCODERS
 from vqtok.errors import ConfigError, ImageError, InputError, LoadError
 from vqtok.hf.configuration import VQTokConfig
 from vqtok.hf.image_processing import VQTokImageProcessor, VQTokImageProcessorPil
@@ -236,3 +238,33 @@ def test_a_url_is_refused() -> None:
         "'https://example.org/a.png' is a URL, and vqtok fetches none: download it, then pass its "
         "path or bytes"
     )
+
+
+@pytest.mark.parametrize("name", TOYS)
+def test_every_architecture(name: str, tmp_path: Path) -> None:
+    ours = toy(name)
+    ours.save_pretrained(tmp_path / "ours")
+    theirs = AutoModel.from_pretrained(tmp_path / "ours")
+    assert type(theirs) is VQTokModel and type(theirs.autoencoder) is type(ours)
+    x = pixels(ours)
+    codes = ours.encode_codes(x)
+    assert torch.equal(theirs.encode(x).image_codes, codes)
+    assert torch.equal(theirs.decode(codes).pixel_values, ours.decode_codes(codes))
+    theirs.save_pretrained(tmp_path / "theirs")
+    again = AutoModel.from_pretrained(tmp_path / "theirs")
+    assert torch.equal(again.encode(x).image_codes, codes)
+    half = AutoModel.from_pretrained(tmp_path / "ours", dtype=torch.float16)
+    assert half.quantize.embedding.weight.dtype == torch.float32
+    assert half.autoencoder.last_layer.dtype == torch.float16
+
+
+@pytest.mark.parametrize("name", TOYS)
+def test_settings_of_every_architecture(name: str) -> None:
+    config = {k: v for k, v in toy(name).config.items() if not k.startswith("_")}
+    named = VQTokConfig(_class_name=AUTOENCODERS[name].__name__, **config)
+    assert named.autoencoder() is AUTOENCODERS[name]
+    assert named.settings() == json.loads(json.dumps(config))
+    again = VQTokConfig.from_dict(json.loads(named.to_json_string()))
+    assert again.settings() == named.settings()
+    foreign = {"block_out_channels"} if name != "cnn" else {"patch_size"}
+    assert not foreign & set(named.to_dict())

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vqtok.errors import InputError
-from vqtok.metrics.quantization import statistics
+from vqtok.metrics.quantization import QuantizationSums, statistics
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -97,3 +97,45 @@ def test_vectors_that_do_not_fit(shapes: tuple[tuple[int, int], tuple[int, int]]
         "statistics are those of vectors (..., D), at least one, and of as many codes; got "
         f"{shapes[0]} and {shapes[1]}"
     )
+
+
+@pytest.mark.parametrize("cuts", [[50], [1, 49], [7, 13, 30], [49, 1]])
+def test_parts_add_up(cuts: list[int]) -> None:
+    e, q = normal(50, 8) * 3 + 100, normal(50, 8, seed=1) * 3 + 99
+    whole, joined = QuantizationSums(), QuantizationSums()
+    whole.add(e, q)
+    for x, y in list(zip(e.split(cuts), q.split(cuts), strict=True))[::-1]:
+        part = QuantizationSums()
+        part.add(x, y)
+        joined.merge(part)
+        joined.merge(QuantizationSums())
+    assert joined.result() == pytest.approx(whole.result(), rel=1e-12)
+
+
+def test_quantiles_of_sums_are_those_of_vectors_to_a_bin() -> None:
+    e, q = normal(5000, 3), normal(5000, 3, seed=1)
+    sums = QuantizationSums()
+    sums.add(e, q)
+    for found, exact in zip(sums.result()[-3:], statistics(e, q)[-3:], strict=True):
+        assert found == pytest.approx(exact, rel=3e-3)  # a bin, and how thick scales lie
+    alike = QuantizationSums()
+    alike.add(e, e.clone())
+    assert alike.result()[-3:] == (1.0, 1.0, 1.0)
+
+
+def test_scales_beyond_the_histogram_count_at_its_ends() -> None:
+    sums = QuantizationSums()
+    sums.add(torch.tensor([[1e-20, 0.0], [1e20, 0]]), torch.tensor([[1e20, 0.0], [1e-20, 0]]))
+    assert sums.result()[-3:] == (2.0**-32, 2.0**-32, 2.0**32)
+
+
+def test_sums_of_nothing_are_not_defined() -> None:
+    assert all(math.isnan(value) for value in QuantizationSums().result())
+
+
+def test_sums_are_those_of_one_width() -> None:
+    sums = QuantizationSums()
+    sums.add(normal(3, 4), normal(3, 4))
+    with pytest.raises(InputError) as error:
+        sums.add(normal(3, 5), normal(3, 5))
+    assert str(error.value) == "vectors of one set have one width; got 5 after 4 dimensions"

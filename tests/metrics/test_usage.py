@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
-from vqtok.errors import CodesError
-from vqtok.metrics.usage import Usage, code_usage, count_codes, perplexity, share_used
+from vqtok.errors import CodesError, InputError
+from vqtok.metrics.usage import Usage, UsageSums, code_usage, count_codes, perplexity, share_used
 
 
 def one_code_a_picture(n: int) -> Tensor:
@@ -70,3 +73,43 @@ def test_codes_that_cannot_be(codes: list[int], message: str) -> None:
         with pytest.raises(CodesError) as error:
             function(torch.tensor(codes, dtype=torch.int64), 9)
         assert str(error.value) == message
+
+
+def summed(codes: Tensor, places: list[int], codebook_size: int, parts: int = 1) -> UsageSums:
+    """Sums over pictures in the order of `places`, from so many processes."""
+    each = [UsageSums(codebook_size) for _ in range(parts)]
+    for turn, place in enumerate(places):
+        each[turn % parts].add(codes[place : place + 1], [place])
+    for other in each[1:]:
+        each[0].merge(other)
+    return each[0]
+
+
+@given(st.permutations(range(9)), st.integers(1, 4))
+def test_neither_order_nor_processes_count(order: list[int], parts: int) -> None:
+    codes = torch.randint(0, 50, (9, 3, 3), generator=torch.Generator().manual_seed(0))
+    with mock.patch.multiple("vqtok.metrics.usage", BATCH=4, WINDOW=31):
+        assert summed(codes, order, 50, parts).result() == code_usage(codes, 50)
+
+
+def test_batches_of_several_processes_are_those_of_one() -> None:
+    codes = one_code_a_picture(600)
+    order = [*range(0, 600, 2), *range(1, 600, 2)]
+    assert summed(codes, order, 1024, 2).result() == code_usage(codes, 1024)
+    assert code_usage(codes, 1024).per_batch == 256 / 1024
+
+
+def test_the_window_holds_whole_pictures_at_most_once_more() -> None:
+    sums = UsageSums(4)
+    for place in range(5):
+        sums.add(torch.zeros(1, 40_000, dtype=torch.int64), [place])
+    assert sorted(sums.last) == [3, 4]
+
+
+def test_a_picture_counts_once() -> None:
+    sums, other = UsageSums(4), UsageSums(4)
+    for one in (sums, other):
+        one.add(torch.zeros(1, 2, dtype=torch.int64), [300])
+    with pytest.raises(InputError) as error:
+        sums.merge(other)
+    assert str(error.value) == "the picture at place 300 counts once; it came twice"

@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
+from vqtok.autoencoders.base import AUTOENCODERS, AutoencoderBase
+from vqtok.autoencoders.conv_residual import AutoencoderVQConvResidual
 from vqtok.autoencoders.image import AutoencoderVQ
+from vqtok.autoencoders.video import AutoencoderVQTimesformer
+from vqtok.autoencoders.vit import AutoencoderVQViT
 
-__all__ = ["AutoencoderVQ"]
+__all__ = [
+    "AUTOENCODERS",
+    "AutoencoderBase",
+    "AutoencoderVQ",
+    "AutoencoderVQConvResidual",
+    "AutoencoderVQTimesformer",
+    "AutoencoderVQViT",
+]

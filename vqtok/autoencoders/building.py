@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-import re
 from typing import Any
 
 import torch
 from torch import nn
 
-from vqtok.errors import ConfigError, did_you_mean
+from vqtok.errors import ConfigError
 from vqtok.quantizers import QUANTIZERS, Quantizer, RowQuantizer
+from vqtok.registry import construct
 
 __all__ = ["execution_device", "make_quantizer"]
 
@@ -32,16 +32,16 @@ def make_quantizer(
     given = dict(settings or {})
     for key in _ELSEWHERE & given.keys():
         raise ConfigError(f"{key!r} is no setting of a quantizer: quantizer_args={given}")
-    try:
-        return kind(dim, codebook_size, estimator=estimator, estimator_args=estimator_args, **given)
-    except TypeError as error:
-        unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-        if unknown is None:
-            raise ConfigError(f"quantizer_args of {name!r}: {error}") from None
-        raise ConfigError(
-            f"the quantizer {name!r} has no setting {unknown[1]!r}. "
-            f"{did_you_mean(unknown[1], _settings(kind, given))}"
-        ) from None
+    return construct(
+        kind,
+        f"the quantizer {name!r}",
+        dim,
+        codebook_size,
+        known=_settings(kind, given),
+        estimator=estimator,
+        estimator_args=estimator_args,
+        **given,
+    )
 
 
 def _settings(kind: type[Quantizer], given: dict[str, Any]) -> set[str]:

@@ -27,6 +27,10 @@ class VQEncoderOutput(BaseOutput):
 
 @dataclass
 class AutoencoderVQOutput(DecoderOutput):
-    """sample: (B, C, *size) pixels in [-1, 1]; quantized: what the training step needs."""
+    """sample: (B, C, *size) pixels in [-1, 1]; the rest is what the training step needs.
+
+    latents  (B, D, *grid), before quantization
+    """
 
     quantized: Quantized | None = None
+    latents: Tensor | None = None

@@ -65,16 +65,16 @@ class PixelRange:
 
 def as_signed(x: Tensor, channels: int, stride: tuple[int, ...]) -> Tensor:
     """Pixels to be made ids of, (B, C, *size): checked, and as floats in [-1, 1]."""
+    what, axes = ("picture", "HW") if len(stride) == 2 else ("clip", "THW")
     if x.ndim != 2 + len(stride) or x.shape[1] != channels:
-        axes = ("H", "W") if len(stride) == 2 else ("T", "H", "W")
         raise ImageError(
             f"pixels have the shape (B, {channels}, {', '.join(axes)}); got {tuple(x.shape)}"
         )
     if not len(x):
-        raise ImageError(f"there is no picture in a batch of the shape {tuple(x.shape)}")
+        raise ImageError(f"there is no {what} in a batch of the shape {tuple(x.shape)}")
     if any(side % step or not side for side, step in zip(x.shape[2:], stride, strict=True)):
         raise ImageError(
-            f"the sides of a picture are multiples of {' x '.join(map(str, stride))}; got "
+            f"the sides of a {what} are multiples of {' x '.join(map(str, stride))}; got "
             f"{' x '.join(map(str, x.shape[2:]))} (vqtok.preprocess crops or pads to fit)"
         )
     if x.dtype == torch.uint8:

@@ -45,6 +45,8 @@ def to_vq_model(model: AutoencoderVQ) -> Any:
         obstacles.append("codes are compared by direction (use_cosine_sim)")
     if not model.pixels.is_signed:
         obstacles.append("the networks take another pixel range than [-1, 1]")
+    if config.pre_quant_norm != "none":
+        obstacles.append("latents are normalised before quantization (pre_quant_norm)")
     if config.shift_factor:
         obstacles.append(f"shift_factor is {config.shift_factor}")
     if obstacles:

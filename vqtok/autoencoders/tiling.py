@@ -35,7 +35,7 @@ class Tiling:
 
     Each tile is seen with a quarter of its side around it, of which nothing is kept. Neighbours
     are not blended: the mean of two latents is not a code, and what is kept of a tile has its
-    surroundings in view anyway.
+    surroundings in view anyway. Of a clip all frames are in one tile.
     """
 
     def __init__(self, size: int, stride: int) -> None:
@@ -43,15 +43,15 @@ class Tiling:
         self.stride = stride
 
     def shrink(self, step: Step, pixels: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, D, H / stride, W / stride), through `step` on each tile."""
+        """(B, C, ..., H, W) -> (B, D, ..., H / stride, W / stride), through `step` on each tile."""
         return self._walk(step, pixels, self.stride, 1)
 
     def grow(self, step: Step, latents: Tensor) -> Tensor:
-        """(B, D, h, w) -> (B, C, h * stride, w * stride), through `step` on each tile."""
+        """(B, D, ..., h, w) -> (B, C, ..., h * stride, w * stride), through `step` on each tile."""
         return self._walk(step, latents, 1, self.stride)
 
     def _walk(self, step: Step, x: Tensor, source: int, target: int) -> Tensor:
-        height, width = x.shape[2] // source, x.shape[3] // source
+        height, width = x.shape[-2] // source, x.shape[-1] // source
         rows = []
         for down in self._spans(height):
             row = []

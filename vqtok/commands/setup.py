@@ -61,17 +61,27 @@ class Setup:
         """Its folder."""
         return resolve(self.name, self.revision, self.subfolder, self.variant)
 
-    def load(self) -> VisualTokenizer:
-        """The tokenizer, with the preprocessing that was asked for; cheap checks come first."""
+    def check(self) -> None:
+        """Raises where an option cannot be, which costs nothing to find."""
         check_precision(self.precision)
+        if self.size is not None:
+            parse_size(self.size)
+
+    def changes(self, now: Preprocess) -> dict[str, Any]:
+        """What `size` and `policy` change of a tokenizer's own settings."""
         size = None if self.size is None else parse_size(self.size)
+        return _changes(now, size, self.policy)
+
+    def load(self) -> VisualTokenizer:
+        """The tokenizer, with the preprocessing that was asked for."""
+        self.check()
         tok = VisualTokenizer.from_pretrained(
             self.resolve().path,
             device=pick_device(self.device),
             precision=self.precision,
             variant=self.variant,
         )
-        changes = _changes(tok.settings, size, self.policy)
+        changes = self.changes(tok.settings)
         tok = tok.with_preprocess(**changes) if changes else tok
         tok.batch_size = self.batch_size
         return tok
@@ -80,7 +90,6 @@ class Setup:
 def _changes(
     now: Preprocess, size: int | tuple[int, int] | None, policy: str | None
 ) -> dict[str, Any]:
-    """What `--size` and `--policy` change of the tokenizer's own settings."""
     changes: dict[str, Any] = {}
     if size is not None:
         changes["size"] = size

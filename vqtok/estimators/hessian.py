@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vqtok.estimators import Loss, estimator
 from vqtok.estimators._replace import shifted
@@ -20,7 +21,8 @@ def hessian(
     `loss` maps vectors (..., D) to the scalar that is propagated back, already scaled as that is.
     """
     point = q.detach().requires_grad_()
-    with torch.enable_grad():
+    # The fused kernels of attention have no second derivative.
+    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         (slope,) = torch.autograd.grad(loss(point), point, create_graph=True)
         if not slope.requires_grad:  # a linear loss
             return shifted(e, q, None)

@@ -14,21 +14,21 @@ from vqtok.errors import LoadError
 from vqtok.hf.configuration import VQTokConfig
 
 if TYPE_CHECKING:
-    from vqtok.autoencoders import AutoencoderVQ
+    from vqtok.autoencoders import AutoencoderBase
 
 __all__ = ["VQTokDecoderOutput", "VQTokEncoderOutput", "VQTokModel", "VQTokOutput"]
 
 
 @dataclass
 class VQTokEncoderOutput(ModelOutput):
-    """image_codes: (B, h, w) or (B, h, w, Q), int64."""
+    """image_codes: (B, *grid) or (B, *grid, Q), int64."""
 
     image_codes: Tensor | None = None
 
 
 @dataclass
 class VQTokDecoderOutput(ModelOutput):
-    """pixel_values: (B, 3, H, W), floats in [-1, 1]."""
+    """pixel_values: (B, 3, *size), floats in [-1, 1]."""
 
     pixel_values: Tensor | None = None
 
@@ -43,9 +43,10 @@ class VQTokOutput(ModelOutput):
 
 
 class VQTokModel(PreTrainedModel):
-    """`AutoencoderVQ` with the interface of transformers' models, on the same weights.
+    """An autoencoder with the interface of transformers' models, on the same weights.
 
-    `pixel_values` are (B, 3, H, W) in [-1, 1], as the image processor makes them, or uint8.
+    `pixel_values` are (B, 3, H, W) in [-1, 1], as the image processor makes them, or uint8; those
+    of a model that takes clips are (B, 3, T, H, W).
     """
 
     config_class = VQTokConfig
@@ -53,16 +54,12 @@ class VQTokModel(PreTrainedModel):
     main_input_name = "pixel_values"
     input_modalities = ("image",)
     supports_gradient_checkpointing = True
-    _no_split_modules = ("ResnetBlock2D", "Codebook")
+    _no_split_modules = ("Block", "Codebook", "Residual", "ResnetBlock2D")
     _keep_in_fp32_modules_strict = ("quantize",)
 
     def __init__(self, config: VQTokConfig) -> None:
         super().__init__(config)
-        # Here, because it imports diffusers, and this module is imported with transformers' Auto
-        # classes whatever they are wanted for.
-        from vqtok.autoencoders import AutoencoderVQ
-
-        model = AutoencoderVQ(**config.settings())
+        model = config.autoencoder()(**config.settings())
         self.encoder = model.encoder
         self.quant_conv = model.quant_conv
         self.quantize = model.quantize
@@ -73,9 +70,9 @@ class VQTokModel(PreTrainedModel):
         self.post_init()
 
     @property
-    def autoencoder(self) -> AutoencoderVQ:
+    def autoencoder(self) -> AutoencoderBase:
         """The same parts as a diffusers model."""
-        model: AutoencoderVQ = self._shared[0]
+        model: AutoencoderBase = self._shared[0]
         return model
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -98,14 +95,14 @@ class VQTokModel(PreTrainedModel):
     def encode(
         self, pixel_values: Tensor, return_dict: bool | None = None
     ) -> VQTokEncoderOutput | tuple[Tensor]:
-        """Pixels -> image_codes; see `AutoencoderVQ.encode_codes`."""
+        """Pixels -> image_codes; see `AutoencoderBase.encode_codes`."""
         codes = self.autoencoder.encode_codes(pixel_values)
         return VQTokEncoderOutput(image_codes=codes) if self._named(return_dict) else (codes,)
 
     def decode(
         self, image_codes: Tensor, return_dict: bool | None = None
     ) -> VQTokDecoderOutput | tuple[Tensor]:
-        """image_codes -> pixels in [-1, 1]; see `AutoencoderVQ.decode_codes`."""
+        """image_codes -> pixels in [-1, 1]; see `AutoencoderBase.decode_codes`."""
         pixels = self.autoencoder.decode_codes(image_codes)
         return VQTokDecoderOutput(pixel_values=pixels) if self._named(return_dict) else (pixels,)
 

@@ -12,11 +12,19 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from vqtok.errors import ConfigError, ImageError, did_you_mean
 
-__all__ = ["Pictures", "Window", "from_uint8", "psnr", "ssim", "to_uint8"]
+__all__ = [
+    "Pictures",
+    "Window",
+    "decibels",
+    "from_uint8",
+    "mean_squares",
+    "psnr",
+    "ssim",
+    "to_uint8",
+]
 
 Pictures = npt.NDArray[np.uint8]
 Window = Literal["uniform7", "gaussian11"]
@@ -52,15 +60,21 @@ def to_uint8(pixels: Tensor) -> Pictures:
 
 def psnr(a: Pictures, b: Pictures) -> npt.NDArray[np.float64]:
     """Two batches (N, H, W, C) -> (N,) peak signal-to-noise ratios in dB; equal pictures: inf."""
-    _check(a, b)
-    error = np.array([_mean_square(x, y) for x, y in zip(a, b, strict=True)], np.float64)
+    return decibels(mean_squares(a, b))
+
+
+def decibels(error: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Mean squared errors -> ratios of the largest square to them, in dB; of no error: inf."""
     with np.errstate(divide="ignore"):
-        ratio: npt.NDArray[np.float64] = 10 * np.log10(RANGE**2 / error)
+        ratio: npt.NDArray[np.float64] = 10 * np.log10(RANGE**2 / np.asarray(error, np.float64))
     return ratio
 
 
-def _mean_square(x: Pictures, y: Pictures) -> float:
-    return float(np.square(x.astype(np.int64) - y).mean())
+def mean_squares(a: Pictures, b: Pictures) -> npt.NDArray[np.float64]:
+    """Two batches (N, H, W, C) -> (N,) mean squared errors, of values from 0 to 255."""
+    _check(a, b)
+    pairs = zip(a, b, strict=True)
+    return np.array([np.square(x.astype(np.int64) - y).mean() for x, y in pairs], np.float64)
 
 
 def ssim(a: Pictures, b: Pictures, window: Window = "uniform7") -> npt.NDArray[np.float64]:
@@ -97,15 +111,24 @@ def _weights(window: Window) -> Tensor:
 
 def _similarity(x: Pictures, y: Pictures, weights: Tensor, correction: float) -> float:
     """Two pictures (H, W, C); `correction` turns a window's variances into sample variances."""
-    p, q = (torch.from_numpy(t.astype(np.float64)).permute(2, 0, 1)[:, None] for t in (x, y))
-    moments = torch.cat([p, q, p * p, q * q, p * q])  # (5 C, 1, H, W)
-    moments = F.conv2d(F.conv2d(moments, weights.view(1, 1, -1, 1)), weights.view(1, 1, 1, -1))
+    p, q = (torch.from_numpy(t.astype(np.float64)).permute(2, 0, 1) for t in (x, y))
+    moments = torch.cat([p, q, p * p, q * q, p * q])  # (5 C, H, W)
+    moments = _means(_means(moments, weights, -2), weights, -1)
     mean_p, mean_q, square_p, square_q, product = moments.chunk(5)
     spread = correction * (square_p - mean_p**2 + square_q - mean_q**2)
     together = correction * (product - mean_p * mean_q)
     c1, c2 = (0.01 * RANGE) ** 2, (0.03 * RANGE) ** 2
     light = (2 * mean_p * mean_q + c1) / (mean_p**2 + mean_q**2 + c1)
     return float((light * (2 * together + c2) / (spread + c2)).mean())
+
+
+def _means(x: Tensor, weights: Tensor, dim: int) -> Tensor:
+    """Of each window along `dim`; torch's convolution takes ten times as long in float64."""
+    size = x.shape[dim] - len(weights) + 1
+    total = torch.zeros_like(x.narrow(dim, 0, size))
+    for start, weight in enumerate(weights.tolist()):
+        total.add_(x.narrow(dim, start, size), alpha=weight)
+    return total
 
 
 def _check(a: Pictures, b: Pictures) -> None:

@@ -14,7 +14,15 @@ from torch import Tensor
 
 from vqtok.types import CodeSums
 
-__all__ = ["DEAD_CODE_RULES", "Table", "draw_candidates", "move_by_average", "move_by_kmeans"]
+__all__ = [
+    "DEAD_CODE_RULES",
+    "UNPLACED",
+    "Table",
+    "draw_candidates",
+    "move_by_average",
+    "move_by_kmeans",
+    "smoothed",
+]
 
 
 # The count of a code that no vector has placed yet: under any share of tokens, over `eps`.
@@ -48,9 +56,13 @@ def move_by_average(table: Table, sums: CodeSums, decay: float, eps: float) -> N
     if table.total is None:
         return
     table.total.lerp_(sums.total, 1 - decay)
-    tokens = table.count.sum()
-    smoothed = (table.count + eps) / (tokens + len(table.count) * eps) * tokens
-    table.weight.copy_(table.total / smoothed[:, None])
+    table.weight.copy_(table.total / smoothed(table.count, eps)[:, None])
+
+
+def smoothed(count: Tensor, eps: float) -> Tensor:
+    """(K,) -> (K,): counts of the same sum, none of them zero."""
+    tokens = count.sum()
+    return (count + eps) / (tokens + len(count) * eps) * tokens
 
 
 def move_by_kmeans(table: Table, sums: CodeSums, candidates: Tensor, *, fresh: bool) -> None:

@@ -19,6 +19,7 @@ from vqtok.quantizers._upkeep import (
     draw_candidates,
     move_by_average,
     move_by_kmeans,
+    smoothed,
 )
 from vqtok.quantizers.codebook import Codebook, TableQuantizer
 from vqtok.types import CodeSums, Quantized
@@ -102,7 +103,7 @@ class VectorQuantizer(TableQuantizer):
         self.register_buffer("count", torch.full((codebook_size,), float(not zero_counts)))
         if self.by_average:
             self.register_buffer("total", self.embedding.weight.detach().clone())
-        if start == "normal" and rotates and dead_codes == "off":
+        if start == "normal" and rotates and dead_codes == "off" and not use_cosine_sim:
             warnings.warn(
                 "a codebook that starts at N(0, 1) has collapsed to a single code under the "
                 f"estimator {self.estimator.name!r} without replacement of dead codes; "
@@ -154,6 +155,26 @@ class VectorQuantizer(TableQuantizer):
         if self.embedding.cosine and self.by_average:
             self.embedding.weight.copy_(F.normalize(self.embedding.weight, dim=-1))
         self.steps += 1
+
+    def means_agree(self) -> bool:
+        """Whether the codes are the running means beside them, as after any step."""
+        means = self.compared(self.total / smoothed(self.count, self.eps)[:, None])
+        codes = self.embedding.table()
+        return bool((means - codes).norm() <= 1e-2 * codes.norm())
+
+    @torch.no_grad()
+    def go_on(self, count: Tensor | None = None) -> None:
+        """Takes the codes as started and, with the `count` (K,) of a step, their running means.
+
+        For codes of a checkpoint that holds none: those of a new table would pull the codes away.
+        """
+        self.steps.clamp_(min=self.open_steps)
+        if count is not None:
+            # A token more for each: a code that one step did not show is not a dead one.
+            shown = count.sum()
+            self.count.copy_((count + 1) * (shown / (shown + len(count))))
+            if self.by_average:
+                self.total.copy_(self.embedding.table() * smoothed(self.count, self.eps)[:, None])
 
     def unless_open(
         self, out: Tensor, losses: dict[str, Tensor], unquantized: Tensor

@@ -1,96 +1,27 @@
-"""The `vqtok` command: one verb a job. Each verb imports what it needs, so `--help` is quick."""
+"""The verbs that turn pictures into codes and back."""
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from vqtok.errors import VqtokError
-
-__all__ = ["app", "main"]
-
-DEFAULT = "photo-tiny"
-
-app = typer.Typer(
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    help="Pixels to discrete tokens and back.",
-    epilog="""\b
-Examples:
-  vqtok encode photos/ -o codes.jsonl
-  vqtok decode codes.jsonl -o back/
-  vqtok encode a.jpg | vqtok decode - -o - > back.png
-  vqtok reconstruct photos/ --side-by-side -o sheets/
-  vqtok info --precision all""",
+from vqtok.cli.app import app
+from vqtok.cli.options import (
+    DEFAULT,
+    BatchSize,
+    Device,
+    Name,
+    Policy,
+    Precision,
+    Revision,
+    Size,
+    Sources,
+    Subfolder,
+    Variant,
 )
 
-Sources = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="PICTURE",
-        help="Pictures, folders of pictures, or - for one picture on standard input.",
-    ),
-]
-Name = Annotated[
-    str,
-    typer.Option(
-        "--tokenizer",
-        "-t",
-        help="A tokenizer folder, the name of one in the package, or org/name on the hub.",
-    ),
-]
-Revision = Annotated[
-    str | None, typer.Option(help="A branch, tag or commit of org/name on the hub.")
-]
-Subfolder = Annotated[
-    str | None, typer.Option(help="Where in its folder or repository the tokenizer lies.")
-]
-Variant = Annotated[
-    str | None, typer.Option(help="Which weights, such as fp16, where a tokenizer has several.")
-]
-Size = Annotated[
-    str | None,
-    typer.Option(
-        help="The side of the square to bring pictures to, or HEIGHTxWIDTH, in multiples of the "
-        "stride. By default the tokenizer's own."
-    ),
-]
-Policy = Annotated[
-    str | None,
-    typer.Option(
-        help="How to bring them there: center (crop), stretch, pad; adm or taming, as published "
-        "tokenizers did; or native, which leaves them as large as they are. By default the "
-        "tokenizer's own."
-    ),
-]
-Device = Annotated[
-    str, typer.Option(help="cpu, cuda, cuda:1, mps; auto takes a GPU where there is one.")
-]
-Precision = Annotated[
-    str, typer.Option(help="ieee32 defines ids; tf32, bf16 and fp16 are faster and change some.")
-]
-BatchSize = Annotated[
-    int, typer.Option(min=1, help="Pictures of one size that go through the model together.")
-]
-
-
-@app.callback(invoke_without_command=True)
-def _root(
-    context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-) -> None:
-    if version:
-        from vqtok import __version__
-
-        typer.echo(__version__)
-    elif context.invoked_subcommand is None:
-        typer.echo(context.get_help(), err=True)
-        raise typer.Exit(2)
+__all__ = ["decode", "encode", "info", "reconstruct"]
 
 
 @app.command(
@@ -257,40 +188,3 @@ def info(
 
     setup = Setup(tokenizer, revision, subfolder, variant, device)
     raise typer.Exit(run(setup, precision, pictures or [], as_json=as_json))
-
-
-# Newer typers carry a click of their own, so the class is known by what it is the base of.
-UsageError: Any = typer.BadParameter.__mro__[1]
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The console script: a user's mistake is one line on standard error and exit status 2."""
-    # Names of files may hold what a terminal's encoding does not.
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    try:
-        status = app(arguments, prog_name="vqtok", standalone_mode=False)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read this has gone, and Python would flush once more, and complain, as it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 1
-    except Exception as error:
-        mistake = _mistake(error)
-        if mistake is None:
-            raise
-        typer.echo(f"vqtok: {mistake}", err=True)
-        status = 2
-    sys.exit(status)
-
-
-def _mistake(error: Any) -> str | None:
-    """One line on an error that people can do something about, None on one of this program's."""
-    if isinstance(error, UsageError):
-        text = " ".join(error.format_message().split()).rstrip(".")
-        text += "" if text.endswith("?") else "."
-        context = error.ctx
-        return f"{text} See: {context.command_path} {context.help_option_names[0]}"
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # or torch's
-        return "out of memory; a smaller --batch-size or --size needs less"
-    known = isinstance(error, VqtokError | OSError)
-    return str(error).replace("\n", " ") if known else None

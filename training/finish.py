@@ -1,0 +1,163 @@
+"""From a trained model to `RUN/tokenizer`: a folder that loads, and a card that says what it is."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vqtok import card, fingerprint
+from vqtok.errors import InputError
+from vqtok.folders import unstarted
+from vqtok.preprocess import Preprocess
+from vqtok.tokenizer import VisualTokenizer
+from vqtok.training.reports.metrics import FILE, read_metrics
+from vqtok.training.reports.story import Facts, tell
+from vqtok.training.settings import Settings
+
+__all__ = ["FOLDER", "LatentSums", "finish"]
+
+FOLDER = "tokenizer"
+
+
+@dataclass
+class LatentSums:
+    """Mean and deviation of all numbers of latents that come in parts, over channels and places.
+
+    Latents are those that `encode` returns, before quantization: what a diffusion model is trained
+    on. Sums are float64, and those of several processes add up: `tensors` is to be all-reduced.
+    """
+
+    count: int = 0
+    total: float = 0.0
+    squares: float = 0.0
+
+    def add(self, latents: Tensor) -> None:
+        """Takes in latents of any shape."""
+        wide = latents.detach().cpu().double()
+        self.count += wide.numel()
+        self.total += float(wide.sum())
+        self.squares += float(wide.square().sum())
+
+    def tensors(self) -> Tensor:
+        """(3,) float64: count, sum, sum of squares."""
+        return torch.tensor([self.count, self.total, self.squares], dtype=torch.float64)
+
+    @classmethod
+    def from_tensors(cls, sums: Tensor) -> LatentSums:
+        """The inverse of `tensors`."""
+        count, total, squares = sums.tolist()
+        return cls(round(count), total, squares)
+
+    @property
+    def mean(self) -> float:
+        """The mean, NaN of nothing."""
+        return self.total / self.count if self.count else math.nan
+
+    @property
+    def deviation(self) -> float:
+        """The standard deviation, NaN of nothing."""
+        if not self.count:
+            return math.nan
+        # In this order NaN stays NaN.
+        return math.sqrt(max(self.squares / self.count - self.mean**2, 0.0))
+
+
+def finish(
+    model: Any,
+    settings: Settings,
+    run_dir: Path,
+    *,
+    latents: LatentSums,
+    facts: Facts,
+    force: bool = False,
+) -> Path:
+    """Writes `run_dir/tokenizer`, in the place of one that is there, and returns its path.
+
+    `model.config` gets the scale and the shift of its latents. The folder is a tokenizer's, that
+    brings pictures to `settings.data.size`; a model of clips comes with its card alone. Without
+    `force`, a codebook that has not started and latents without a spread are an `InputError`.
+    """
+    limits = _faults(model, latents)
+    if limits and not force:
+        raise InputError(f"this model is no tokenizer yet. {' '.join(limits)}")
+    if _has_spread(latents):
+        model.register_to_config(scaling_factor=1 / latents.deviation, shift_factor=latents.mean)
+    metrics = run_dir / FILE
+    lines = read_metrics(metrics) if metrics.is_file() else []
+    curve = [line for line in lines if line["kind"] == "validation"]
+    # The last of each kind, and those from before a resume as well.
+    warned = {line["event"]: line["message"] for line in lines if "message" in line}
+    if warned:
+        facts = {**facts, "warnings": list(warned.values())}
+    story = tell(settings, facts, curve, _about(latents, facts), limits)
+    return _write(model, settings, run_dir / FOLDER, story)
+
+
+def _faults(model: Any, latents: LatentSums) -> list[str]:
+    """What keeps a model from being a tokenizer, in sentences."""
+    found = []
+    left = unstarted(model)
+    if left:
+        found.append(
+            f"Its codebook has not started: that takes {left} more optimizer steps, and until then "
+            "the network was trained without codes."
+        )
+    if not _has_spread(latents):
+        found.append(
+            f"Its latents have no spread to be scaled by: over {latents.count:,} numbers the mean "
+            f"is {latents.mean:g} and the standard deviation {latents.deviation:g}."
+        )
+    return found
+
+
+def _has_spread(latents: LatentSums) -> bool:
+    # Under the rounding of the sums a deviation is noise.
+    least = 1e-6 * abs(latents.mean)
+    return math.isfinite(latents.deviation) and latents.deviation > least
+
+
+def _about(latents: LatentSums, facts: Facts) -> str:
+    """A paragraph on what scale and shift are, for people who train on latents."""
+    if not _has_spread(latents):
+        return "Not measured."
+    source = "held-out" if facts.get("held_out") else "training"
+    return (
+        f"What `encode` returns, before quantization, has the mean {latents.mean:.4g} and the "
+        f"standard deviation {latents.deviation:.4g}, over {latents.count:,} numbers of the "
+        f"{source} data. The configuration names them as diffusers does: `(z - shift_factor) * "
+        "scaling_factor` has mean 0 and deviation 1, and `decode(z / scaling_factor + "
+        "shift_factor)` takes such numbers back to pixels, through the codebook."
+    )
+
+
+def _write(model: Any, settings: Settings, folder: Path, story: str) -> Path:
+    """The folder beside its place first: a kill leaves the old one, the new one, or none there."""
+    beside = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    training = model.training
+    _save(model.eval(), settings, beside, story)
+    model.train(training)
+    shutil.rmtree(folder, ignore_errors=True)
+    return beside.rename(folder)
+
+
+def _save(model: Any, settings: Settings, folder: Path, story: str) -> None:
+    stride = model.spatial_compression_ratio
+    rule = Preprocess(policy="center", size=settings.data.size, stride=stride)
+    if len(model.stride) == 3:
+        found = fingerprint.of_model(model, rule)
+        text = card.clip_card(model, rule, found, title=settings.name, story=story)
+        model.save_pretrained(folder)
+        rule.save(folder)
+    else:
+        tok = VisualTokenizer.from_model(model, rule)
+        text = card.model_card(tok, title=settings.name, story=story)
+        tok.save_pretrained(folder)
+    (folder / "README.md").write_text(text, encoding="utf-8")

@@ -1,0 +1,132 @@
+"""What a run would be, before it begins: its model, what moves, a step, and what is missing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
+
+from torch import nn
+
+from vqtok.errors import VqtokError
+from vqtok.fingerprint import WEIGHTS
+from vqtok.metrics.weights import find_weights
+from vqtok.quantizers.vector import VectorQuantizer
+from vqtok.training.data.split import split_of
+from vqtok.training.freeze import freeze
+from vqtok.training.losses import GAN_LOSSES, PIXEL_LOSSES
+from vqtok.training.losses.alignment import load_teacher
+from vqtok.training.parts import make_discriminator, make_model
+from vqtok.training.settings import Settings
+
+__all__ = ["Outlook", "outlook"]
+
+T = TypeVar("T")
+NETWORKS = {"vgg": "vgg16", "alex": "alexnet"}
+
+
+class Outlook(NamedTuple):
+    """Lines on a run, and what it could not begin without."""
+
+    facts: list[str]
+    missing: list[str]
+
+
+def outlook(settings: Settings) -> Outlook:
+    """Builds the networks, on the CPU, and opens the data; trains nothing, writes nothing."""
+    missing: list[str] = []
+
+    def attempt(make: Callable[[], T]) -> T | None:
+        try:
+            return make()
+        except VqtokError as error:
+            missing.append(str(error))
+            return None
+
+    facts: list[str] = []
+    model = attempt(lambda: make_model(settings))
+    if model is not None:
+        attempt(lambda: freeze(model, settings.freeze))
+        facts += [*_model(model, settings), *_tokens(model, settings)]
+    facts += attempt(lambda: _discriminator(settings)) or []
+    split = attempt(lambda: split_of(settings.data))
+    facts.append(_length(settings, 0 if split is None else len(split.train)))
+    for check in _needs(settings):
+        attempt(check)
+    return Outlook(facts, missing)
+
+
+def _model(model: Any, settings: Settings) -> Iterator[str]:
+    sizes, moved = {}, {}
+    for part, prefixes in WEIGHTS.items():
+        weights = [p for name, p in model.named_parameters() if name.startswith(prefixes)]
+        sizes[part] = sum(weight.numel() for weight in weights)
+        moved[part] = part not in settings.freeze and any(w.requires_grad for w in weights)
+    parts = ", ".join(f"{part} {_millions(size)}" for part, size in sizes.items())
+    origin = settings.init or settings.architecture
+    yield f"model: {origin}, {_millions(sum(sizes.values()))} parameters ({parts})"
+    tables = [part for part in model.quantize.modules() if isinstance(part, VectorQuantizer)]
+    by_average = any(table.by_average for table in tables) and "codebook" not in settings.freeze
+    trained = [part for part, moves in moved.items() if moves]
+    if by_average:
+        trained.append("codebook (by running means)")
+    yield f"trained: {', '.join(trained) or 'nothing'}"
+    if settings.freeze:
+        yield f"stays as it is: {', '.join(settings.freeze)}"
+
+
+def _tokens(model: Any, settings: Settings) -> Iterator[str]:
+    data, quantizer = settings.data, model.quantize
+    sides = (data.frames, data.size, data.size)[-len(model.stride) :]
+    grid = [side // step for side, step in zip(sides, model.stride, strict=True)]
+    tokens, depth = math.prod(grid), max(1, quantizer.depth)
+    bits = tokens * depth * math.log2(quantizer.codebook_size) / math.prod(sides)
+    codes = f"{quantizer.codebook_size:,} codes of {quantizer.dim} dimensions"
+    yield f"tokens: {_by(grid)} for {_by(sides)} pixels, {codes}, {bits:.3g} bits a pixel"
+    step = settings.batch_size * tokens
+    yield (
+        f"a step: {settings.batch_size} {'clips' if len(sides) > 2 else 'pictures'} in "
+        f"{settings.accumulate} part{'s' * (settings.accumulate > 1)}, {step:,} tokens, "
+        f"{step / quantizer.codebook_size:.3g} a code"
+    )
+    if model.config.quantizer != "gumbel":  # whose gradient passes through its own sample
+        yield f"gradient: {quantizer.estimator.name} {settings.estimator_args or ''}".rstrip()
+
+
+def _discriminator(settings: Settings) -> list[str]:
+    wanted = settings.discriminator
+    if wanted is None:
+        return []
+    network: nn.Module = make_discriminator(wanted, settings.network.get("in_channels", 3))
+    size = _millions(sum(weight.numel() for weight in network.parameters()))
+    return [f"discriminator: {wanted.name}, {size} parameters, counts from step {wanted.start}"]
+
+
+def _length(settings: Settings, samples: int) -> str:
+    seen = settings.steps * settings.batch_size
+    text = f"run: {settings.steps:,} steps, {seen:,} samples"
+    if not samples:
+        return text
+    times = seen / samples
+    return f"{text}: each of {samples:,} is seen {times:,.{0 if times >= 10 else 1}f} times"
+
+
+def _needs(settings: Settings) -> Iterator[Callable[[], object]]:
+    """What may be missing beside networks and data, each as a call that raises then."""
+    loss = settings.loss
+    yield from (partial(PIXEL_LOSSES.__getitem__, name) for name in loss.pixel)
+    if settings.discriminator is not None:
+        yield partial(GAN_LOSSES.__getitem__, settings.discriminator.loss)
+    if loss.lpips:
+        yield partial(find_weights, NETWORKS[loss.lpips_net], loss.lpips_weights)
+    if loss.align is not None:
+        yield partial(load_teacher, loss.align.teacher)
+
+
+def _millions(number: int) -> str:
+    return f"{number / 1e6:.2f} M"
+
+
+def _by(sides: Any) -> str:
+    return " x ".join(map(str, sides))

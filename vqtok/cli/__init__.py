@@ -1,0 +1,52 @@
+"""The `vqtok` command: one verb a job. Each verb imports what it needs, so `--help` is quick."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+
+from vqtok.cli import pictures, runs
+from vqtok.cli.app import app
+from vqtok.errors import VqtokError
+
+__all__ = ["app", "main", "pictures", "runs"]
+
+# Newer typers carry a click of their own, so the class is known by what it is the base of.
+UsageError: Any = typer.BadParameter.__mro__[1]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The console script: a user's mistake is one line on standard error and exit status 2."""
+    # Names of files may hold what a terminal's encoding does not.
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        status = app(arguments, prog_name="vqtok", standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read this has gone, and Python would flush once more, and complain, as it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    except Exception as error:
+        mistake = _mistake(error)
+        if mistake is None:
+            raise
+        typer.echo(f"vqtok: {mistake}", err=True)
+        status = 2
+    sys.exit(status)
+
+
+def _mistake(error: Any) -> str | None:
+    """One line on an error that people can do something about, None on one of this program's."""
+    if isinstance(error, UsageError):
+        text = " ".join(error.format_message().split()).rstrip(".")
+        text += "" if text.endswith("?") else "."
+        context = error.ctx
+        return f"{text} See: {context.command_path} {context.help_option_names[0]}"
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # or torch's
+        return "out of memory; a smaller --batch-size or --size needs less"
+    known = isinstance(error, VqtokError | OSError)
+    return str(error).replace("\n", " ") if known else None

@@ -1,0 +1,72 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+__all__ = [
+    "DEFAULT",
+    "BatchSize",
+    "Device",
+    "Name",
+    "Policy",
+    "Precision",
+    "Revision",
+    "Size",
+    "Sources",
+    "Subfolder",
+    "Variant",
+]
+
+DEFAULT = "photo-tiny"
+
+Sources = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="PICTURE",
+        help="Pictures, folders of pictures, or - for one picture on standard input.",
+    ),
+]
+Name = Annotated[
+    str,
+    typer.Option(
+        "--tokenizer",
+        "-t",
+        help="A tokenizer folder, the name of one in the package, or org/name on the hub.",
+    ),
+]
+Revision = Annotated[
+    str | None, typer.Option(help="A branch, tag or commit of org/name on the hub.")
+]
+Subfolder = Annotated[
+    str | None, typer.Option(help="Where in its folder or repository the tokenizer lies.")
+]
+Variant = Annotated[
+    str | None, typer.Option(help="Which weights, such as fp16, where a tokenizer has several.")
+]
+Size = Annotated[
+    str | None,
+    typer.Option(
+        help="The side of the square to bring pictures to, or HEIGHTxWIDTH, in multiples of the "
+        "stride. By default the tokenizer's own."
+    ),
+]
+Policy = Annotated[
+    str | None,
+    typer.Option(
+        help="How to bring them there: center (crop), stretch, pad; adm or taming, as published "
+        "tokenizers did; or native, which leaves them as large as they are. By default the "
+        "tokenizer's own."
+    ),
+]
+Device = Annotated[
+    str, typer.Option(help="cpu, cuda, cuda:1, mps; auto takes a GPU where there is one.")
+]
+Precision = Annotated[
+    str, typer.Option(help="ieee32 defines ids; tf32, bf16 and fp16 are faster and change some.")
+]
+BatchSize = Annotated[
+    int, typer.Option(min=1, help="Pictures of one size that go through the model together.")
+]

@@ -1,0 +1,160 @@
+"""WebDataset tars: files of one name but for what follows its first dot are one sample."""
+
+from __future__ import annotations
+
+import json
+import re
+import tarfile
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from vqtok.errors import LoadError
+from vqtok.sources import SOURCES, Sample
+from vqtok.sources.files import PICTURES, Ranges, Tree, ends_with
+
+__all__ = ["Tars"]
+
+# Everything up to the first dot of the file's own name, and what follows that dot.
+MEMBER = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)")
+Place = tuple[int, int]  # offset, size
+
+
+@SOURCES.register("tars")
+class Tars:
+    """The samples of all tars, which are listed once and then read by place.
+
+    The file that ends in a picture's suffix is the data. `cls` becomes the column `label`, a whole
+    number; `txt` becomes `text`; `json` becomes `json`, parsed; any other file is a column of bytes
+    under what follows the first dot of its name. Two samples with one key are an error, also in
+    two tars, and so are two pictures in one sample. Those without a picture are left out with a
+    warning. Compressed tars have no places to go to and are refused.
+    """
+
+    suffixes: ClassVar[tuple[str, ...]] = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.xz")
+    is_video = False
+
+    def __init__(self, trees: Sequence[Tree]) -> None:
+        paths = [
+            tree.root / name
+            for tree in trees
+            for name in tree.names
+            if ends_with(name, self.suffixes)
+        ]
+        self._ranges = Ranges(paths)
+        self._fields: list[str] = []
+        self._read_listings(paths)
+
+    def _read_listings(self, paths: Sequence[Path]) -> None:
+        """Into arrays: millions of small objects would be copied into each worker."""
+        numbers: dict[str, int] = {}  # of fields
+        first_in: dict[str, int] = {}  # the tar that a key is in
+        tables, counts, lacking = [np.zeros((0, 4), np.int64)], [0], list[str]()
+        for tar, path in enumerate(paths):
+            rows = []
+            for key, fields in _samples(path).items():
+                if not _has_picture(key, fields, path):
+                    lacking.append(f"{key!r} in '{path}'")
+                    continue
+                if first_in.setdefault(key, tar) != tar:
+                    raise LoadError(_twice(key, paths[first_in[key]], path))
+                for field, place in fields.items():
+                    rows.append((numbers.setdefault(field, len(numbers)), tar, *place))
+                counts.append(len(fields))
+            tables.append(np.array(rows, np.int64).reshape(-1, 4))
+        if lacking:
+            _warn(lacking)
+        self.keys, self._fields = list(first_in), list(numbers)
+        self._members, self._starts = np.concatenate(tables), np.cumsum(counts, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, index: int) -> Sample:
+        """The data is the bytes of a picture file."""
+        index = range(len(self))[index]
+        key, data, columns = self.keys[index], b"", dict[str, Any]()
+        for field, *place in self._members[self._starts[index] : self._starts[index + 1]].tolist():
+            name, found = self._fields[field], self._ranges.read(*place)
+            if _is_picture(name):
+                data = found
+            else:
+                columns |= _column(key, name, found)
+        return Sample(key, data, columns)
+
+
+def _is_picture(field: str) -> bool:
+    return ends_with(f".{field}", PICTURES)
+
+
+def _column(key: str, field: str, found: bytes) -> dict[str, Any]:
+    """The column that a file makes."""
+    try:
+        match field:
+            case "cls":
+                return {"label": int(found)}
+            case "txt":
+                return {"text": found.decode("utf-8")}
+            case "json":
+                return {"json": json.loads(found)}
+    except ValueError as error:
+        raise LoadError(f"the {field} file of the sample {key!r} cannot be read: {error}") from None
+    return {field: found}
+
+
+def _samples(path: Path) -> dict[str, dict[str, Place]]:
+    """Key -> what follows the first dot -> the place of that file."""
+    samples: dict[str, dict[str, Place]] = {}
+    for name, offset, size in _listing(path):
+        match = MEMBER.fullmatch(name)
+        if match is None:
+            continue
+        key, field = match[1], match[2].lower()
+        if field in samples.setdefault(key, {}):
+            raise LoadError(_twice(key, path, path))
+        samples[key][field] = offset, size
+    return samples
+
+
+def _twice(key: str, first: Path, second: Path) -> str:
+    where = f"in '{first}' and in '{second}'" if first != second else f"twice in '{first}'"
+    return f"the sample {key!r} is {where}; a key names one sample"
+
+
+def _listing(path: Path) -> Iterator[tuple[str, int, int]]:
+    """(name, offset, size) of each file in a tar."""
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                if member.isreg():
+                    yield member.name, member.offset_data, member.size
+                tar.members = []  # type: ignore[attr-defined]  # it would keep them all
+            end = tar.offset
+        with open(path, "rb") as file:
+            file.seek(end)
+            # tarfile stops without a word at a header that it cannot read.
+            if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
+                raise LoadError(f"'{path}' is damaged at byte {end}")
+    except tarfile.ReadError as error:
+        packed = ends_with(path.name, Tars.suffixes[1:])
+        reason = "it is compressed; unpack it first" if packed else str(error)
+        raise LoadError(f"'{path}' cannot be read as a tar: {reason}") from error
+
+
+def _has_picture(key: str, fields: dict[str, Place], path: Path) -> bool:
+    """Whether a sample is one; none may have two."""
+    pictures = [field for field in fields if _is_picture(field)]
+    if len(pictures) > 1:
+        raise LoadError(
+            f"the sample {key!r} in '{path}' has {len(pictures)} pictures: {', '.join(pictures)}; "
+            "a name is cut at its first dot, and what stands before it is one sample"
+        )
+    return bool(pictures)
+
+
+def _warn(lacking: Sequence[str]) -> None:
+    more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+    warnings.warn(f"the sample {lacking[0]}{more} has no picture and is left out", stacklevel=2)
