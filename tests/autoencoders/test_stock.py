@@ -134,16 +134,16 @@ def test_a_folder_that_we_wrote(tmp_path: Path, signed: Tensor) -> None:
             {"pre_quant_norm": "layer"},
             "latents are normalised before quantization (pre_quant_norm)",
         ),
-        ({"shift_factor": 0.5}, "shift_factor is 0.5"),
         (
             {
                 "quantizer": "fsq",
                 "quantizer_args": {"levels": [5, 5, 5]},
                 "latent_channels": 3,
                 "num_vq_embeddings": 125,
-                "shift_factor": 0.5,
+                "pixel_mean": (0.0, 0.0, 0.0),
             },
-            "the quantizer is 'fsq', not 'vector'; shift_factor is 0.5",
+            "the quantizer is 'fsq', not 'vector'; the networks take another pixel range than "
+            "[-1, 1]",
         ),
     ],
 )
@@ -151,6 +151,18 @@ def test_what_vqmodel_cannot_express(changes: dict[str, Any], obstacle: str) -> 
     with pytest.raises(ConfigError) as error:
         model(**changes).to_diffusers()
     assert str(error.value) == f"diffusers' VQModel cannot express this model: {obstacle}"
+
+
+def test_vqmodel_has_no_shift(signed: torch.Tensor) -> None:
+    ours = model(shift_factor=0.5, scaling_factor=2.0)
+    with pytest.warns(UserWarning) as warned:
+        stock = ours.to_diffusers()
+    assert str(warned[0].message) == (
+        "VQModel has no shift_factor: whoever trains on its latents takes 0.5 off them first. Ids "
+        "and pixels are the same"
+    )
+    assert stock.config.scaling_factor == 2.0
+    same(ours, stock, signed)
 
 
 def test_from_diffusers_takes_a_vqmodel() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -47,10 +48,14 @@ def to_vq_model(model: AutoencoderVQ) -> Any:
         obstacles.append("the networks take another pixel range than [-1, 1]")
     if config.pre_quant_norm != "none":
         obstacles.append("latents are normalised before quantization (pre_quant_norm)")
-    if config.shift_factor:
-        obstacles.append(f"shift_factor is {config.shift_factor}")
     if obstacles:
         raise ConfigError(f"diffusers' VQModel cannot express this model: {'; '.join(obstacles)}")
+    if config.shift_factor:
+        warnings.warn(
+            "VQModel has no shift_factor: whoever trains on its latents takes "
+            f"{config.shift_factor} off them first. Ids and pixels are the same",
+            stacklevel=3,
+        )
     stock = VQModel(**{name: config[name] for name in defaults()})
     known = stock.state_dict()
     weights = model.state_dict()
