@@ -58,9 +58,8 @@ class Step:
         self.judge = Judge.made(accelerator, settings, model)
         self._check_estimator(model)
         self._check_anneal(model)
-        if settings.compile:  # in place, so that names of weights stay
-            model.encoder.compile()
-            model.decoder.compile()
+        if settings.compile:
+            _compile(model)
         self.align = self._make_alignment(model)
         own = [*model.parameters(), *(self.align.parameters() if self.align else ())]
         self.parameters = [parameter for parameter in own if parameter.requires_grad]
@@ -231,6 +230,14 @@ class Step:
                 f"the estimator {name!r} needs the loss before the pass whose gradients "
                 "discriminator.adaptive weighs it by; set discriminator.adaptive=false"
             )
+
+
+def _compile(model: Any) -> None:
+    """Compiles the networks in place, so that the names of their weights stay."""
+    # The adaptive weight goes through the decoder's backward pass a second time.
+    torch._functorch.config.donated_buffer = False
+    model.encoder.compile()
+    model.decoder.compile()
 
 
 def _count(codes: Tensor, quantizer: Quantizer) -> Tensor:
