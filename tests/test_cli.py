@@ -23,6 +23,11 @@ from vqtok.commands.setup import Setup
 VERBS = ("encode", "decode", "reconstruct", "info")
 COMMAND: Any = typer.main.get_command(cli.app)
 
+OUT_OF_MEMORY = (
+    "out of memory; a smaller --batch-size or --size needs less, in training a smaller batch_size "
+    "or data.size, or a larger accumulate"
+)
+
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -158,10 +163,10 @@ def test_an_unknown_tokenizer_is_one_line(verb: str, tmp_path: Path) -> None:
     [
         (PermissionError(13, "Permission denied", "x"), "[Errno 13] Permission denied: 'x'"),
         (OSError("a line\nand another"), "a line and another"),
-        (MemoryError(), "out of memory; a smaller --batch-size or --size needs less"),
+        (MemoryError(), OUT_OF_MEMORY),
         (
             torch.OutOfMemoryError("CUDA out of memory. Tried to allocate ..."),
-            "out of memory; a smaller --batch-size or --size needs less",
+            OUT_OF_MEMORY,
         ),
     ],
 )

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from vqtok import card, fingerprint
 from vqtok.errors import InputError
-from vqtok.folders import unstarted
+from vqtok.folders import settings_of, unstarted
+from vqtok.hub import of_run, resolve
 from vqtok.preprocess import Preprocess
 from vqtok.tokenizer import VisualTokenizer
 from vqtok.training.reports.metrics import FILE, read_metrics
@@ -148,9 +149,20 @@ def _write(model: Any, settings: Settings, folder: Path, story: str) -> Path:
     return beside.rename(folder)
 
 
-def _save(model: Any, settings: Settings, folder: Path, story: str) -> None:
+def _rule(model: Any, settings: Settings) -> Preprocess:
+    """How the tokenizer prepares pictures: at the size it was trained on.
+
+    With encoder and codebook frozen, as the tokenizer did that the run began with: else the same
+    picture would have other ids.
+    """
     stride = model.spatial_compression_ratio
-    rule = Preprocess(policy="center", size=settings.data.size, stride=stride)
+    if settings.init is not None and {"encoder", "codebook"} <= set(settings.freeze):
+        return settings_of(resolve(of_run(settings.init)).path, stride)
+    return Preprocess(policy="center", size=settings.data.size, stride=stride)
+
+
+def _save(model: Any, settings: Settings, folder: Path, story: str) -> None:
+    rule = _rule(model, settings)
     if len(model.stride) == 3:
         found = fingerprint.of_model(model, rule)
         text = card.clip_card(model, rule, found, title=settings.name, story=story)

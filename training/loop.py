@@ -70,6 +70,11 @@ class Run:
         model = make_model(settings).to(self.accelerator.device)
         if settings.init is not None and last is None:
             go_on(model, islice(self.batches.micro_batches(0), settings.accumulate))
+        if unstarted(model) > settings.steps:
+            raise ConfigError(
+                f"steps={settings.steps} ends before the codebook has started, which takes "
+                f"{unstarted(model)} steps (codebook.kmeans_iters, codebook.quantize_after)"
+            )
         self.step = Step(self.accelerator, settings, model)
         self.validator = Validator(settings, self.split, self.step)
         self.window = Window()

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from torch import Tensor, nn
 
 from vqtok.errors import ConfigError
 from vqtok.metrics.lpips import Lpips
+from vqtok.metrics.weights import MissingWeights, find_weights
 from vqtok.quantizers import Quantizer, to_rows
 from vqtok.quantizers.codebook import TableQuantizer
 from vqtok.training.losses import PIXEL_LOSSES
 from vqtok.training.losses.entropy import entropy
 from vqtok.training.settings import Loss
 
-__all__ = ["Objective"]
+__all__ = ["Objective", "find_lpips"]
+
+NETWORKS = {"vgg": "vgg16", "alex": "alexnet"}
 
 
 class Objective(nn.Module):
@@ -62,9 +67,20 @@ class Objective(nn.Module):
         return sum((self.weights[name] * term for name, term in terms.items()), start=_zero(terms))
 
 
+def find_lpips(settings: Loss) -> Path:
+    """The file with the network's weights; a message for people who train where there is none."""
+    try:
+        return find_weights(NETWORKS[settings.lpips_net], settings.lpips_weights)
+    except MissingWeights as error:
+        raise MissingWeights(
+            f"{error} (In training loss.lpips_weights names the file, and loss.lpips=0 does "
+            "without.)"
+        ) from None
+
+
 def _distance(settings: Loss) -> Lpips:
     # Reconstructions leave [-1, 1] while they are learned, and a check would wait for the device.
-    return Lpips.load(settings.lpips_net, settings.lpips_weights, check_range=False)
+    return Lpips.load(settings.lpips_net, find_lpips(settings), check_range=False)
 
 
 def _zero(terms: dict[str, Tensor]) -> Tensor:

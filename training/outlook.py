@@ -11,19 +11,19 @@ from torch import nn
 
 from vqtok.errors import VqtokError
 from vqtok.fingerprint import WEIGHTS
-from vqtok.metrics.weights import find_weights
 from vqtok.quantizers.vector import VectorQuantizer
 from vqtok.training.data.split import split_of
 from vqtok.training.freeze import freeze
 from vqtok.training.losses import GAN_LOSSES, PIXEL_LOSSES
 from vqtok.training.losses.alignment import load_teacher
+from vqtok.training.objective import find_lpips
 from vqtok.training.parts import make_discriminator, make_model
+from vqtok.training.reports.trackers import check_trackers
 from vqtok.training.settings import Settings
 
 __all__ = ["Outlook", "outlook"]
 
 T = TypeVar("T")
-NETWORKS = {"vgg": "vgg16", "alex": "alexnet"}
 
 
 class Outlook(NamedTuple):
@@ -115,11 +115,12 @@ def _length(settings: Settings, samples: int) -> str:
 def _needs(settings: Settings) -> Iterator[Callable[[], object]]:
     """What may be missing beside networks and data, each as a call that raises then."""
     loss = settings.loss
+    yield partial(check_trackers, settings.trackers)
     yield from (partial(PIXEL_LOSSES.__getitem__, name) for name in loss.pixel)
     if settings.discriminator is not None:
         yield partial(GAN_LOSSES.__getitem__, settings.discriminator.loss)
     if loss.lpips:
-        yield partial(find_weights, NETWORKS[loss.lpips_net], loss.lpips_weights)
+        yield partial(find_lpips, loss)
     if loss.align is not None:
         yield partial(load_teacher, loss.align.teacher)
 

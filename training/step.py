@@ -110,9 +110,10 @@ class Step:
         try:
             self.model.load_state_dict(state["model"])
         except RuntimeError as error:
+            reason = " ".join(str(error).split())[:200]
             raise ConfigError(
                 "the checkpoint is that of another model; architecture, network, quantizer and "
-                f"codebook cannot change when a run is resumed: {' '.join(str(error).split())}"
+                f"codebook cannot change when a run is resumed: {reason}"
             ) from error
         restore(self.optimizer, state["optimizer"], self.settings.optimizer)
         if self.align is not None:  # its teacher is no part of the run

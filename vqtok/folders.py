@@ -22,7 +22,7 @@ from vqtok.vocab import VisualVocab
 if TYPE_CHECKING:
     from vqtok.tokenizer import VisualTokenizer
 
-__all__ = ["CONFIG_FILE", "load", "read_config", "save", "unstarted", "write_config"]
+__all__ = ["CONFIG_FILE", "load", "read_config", "save", "settings_of", "unstarted", "write_config"]
 
 CONFIG_FILE = "visual_tokenizer_config.json"
 SCHEMA = "vqtok-tokenizer/1"
@@ -35,7 +35,7 @@ def load(
     stored = read_config(folder)
     vocab = _vocab(folder, stored)
     model = load_model(folder, variant)
-    settings = _settings(folder, model.spatial_compression_ratio)
+    settings = settings_of(folder, model.spatial_compression_ratio)
     found = fingerprint.of_folder(folder, settings, variant)
     _verify(folder, stored, found, variant)
     return model, found, settings, vocab
@@ -107,7 +107,7 @@ def _vocab(folder: Path, stored: dict[str, Any]) -> VisualVocab | None:
         raise LoadError(f"{folder / CONFIG_FILE}: {error}") from error
 
 
-def _settings(folder: Path, stride: int) -> Preprocess:
+def settings_of(folder: Path, stride: int) -> Preprocess:
     """The preprocessing that the folder names, or pictures in their own size."""
     if (folder / CONFIG_NAME).is_file():
         return Preprocess.load(folder)

@@ -175,7 +175,8 @@ def test_a_decoder_alone_keeps_ids_valid(data: Path, tmp_path: Path) -> None:
         {
             "init": str(tmp_path / "old"),
             "freeze": ["encoder", "codebook"],
-            "data": {"path": str(data), "size": 16, "hold_out": 4, "workers": 0},
+            # Another size than the tokenizer's own, which stays.
+            "data": {"path": str(data), "size": 12, "hold_out": 4, "workers": 0},
             "batch_size": 8,
             "steps": 3,
             "average": 0.5,
@@ -275,6 +276,16 @@ def test_nan_that_is_only_warned_of_lets_the_run_go_on(
     assert "warning: Among the losses l1 is nan" in capsys.readouterr().err
     assert [line["step"] for line in lines(tmp_path, "train")] == [4, 8, 12]
     assert lines(tmp_path, "validation") == []
+
+
+def test_a_run_that_ends_before_its_codes_start(data: Path, tmp_path: Path) -> None:
+    codebook = {**small_run.BASE["codebook"], "kmeans_iters": 20}
+    with pytest.raises(ConfigError) as error:
+        train(small_run.settings(data, codebook=codebook), tmp_path)
+    assert str(error.value) == (
+        "steps=12 ends before the codebook has started, which takes 20 steps "
+        "(codebook.kmeans_iters, codebook.quantize_after)"
+    )
 
 
 def test_validation_needs_samples(data: Path, tmp_path: Path) -> None:

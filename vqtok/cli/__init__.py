@@ -46,7 +46,11 @@ def _mistake(error: Any) -> str | None:
         text += "" if text.endswith("?") else "."
         context = error.ctx
         return f"{text} See: {context.command_path} {context.help_option_names[0]}"
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # or torch's
-        return "out of memory; a smaller --batch-size or --size needs less"
+    torchs = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    if isinstance(error, MemoryError) or torchs:
+        return (
+            "out of memory; a smaller --batch-size or --size needs less, in training a smaller "
+            "batch_size or data.size, or a larger accumulate"
+        )
     known = isinstance(error, VqtokError | OSError)
     return str(error).replace("\n", " ") if known else None
