@@ -26,7 +26,7 @@ from vqtok.training.finish import FOLDER as TOKENIZER
 from vqtok.training.finish import finish
 from vqtok.training.launch import make_accelerator
 from vqtok.training.parts import make_model
-from vqtok.training.presets import to_yaml
+from vqtok.training.presets import SETTINGS, to_yaml
 from vqtok.training.reduce import any_rank
 from vqtok.training.report import Report
 from vqtok.training.reports.story import Facts
@@ -37,10 +37,9 @@ from vqtok.training.step import Outcome, Step
 from vqtok.training.validation import Found, Validator
 from vqtok.training.window import Window
 
-__all__ = ["CHECKPOINTS", "SETTINGS", "Run", "train"]
+__all__ = ["CHECKPOINTS", "Run", "train"]
 
 CHECKPOINTS = "checkpoints"
-SETTINGS = "settings.yaml"
 BEST_BY = "psnr"  # a figure of validation; more is better
 # Steps after which processes ask each other whether to stop. Launchers kill half a minute later.
 ASK_EVERY = 5

@@ -11,7 +11,7 @@ from torch import nn
 
 from vqtok.errors import VqtokError
 from vqtok.fingerprint import WEIGHTS
-from vqtok.quantizers.vector import VectorQuantizer
+from vqtok.quantizers.vector import tables_of
 from vqtok.training.data.split import split_of
 from vqtok.training.freeze import freeze
 from vqtok.training.losses import GAN_LOSSES, PIXEL_LOSSES
@@ -66,7 +66,7 @@ def _model(model: Any, settings: Settings) -> Iterator[str]:
     parts = ", ".join(f"{part} {_millions(size)}" for part, size in sizes.items())
     origin = settings.init or settings.architecture
     yield f"model: {origin}, {_millions(sum(sizes.values()))} parameters ({parts})"
-    tables = [part for part in model.quantize.modules() if isinstance(part, VectorQuantizer)]
+    tables = tables_of(model.quantize)
     by_average = any(table.by_average for table in tables) and "codebook" not in settings.freeze
     trained = [part for part, moves in moved.items() if moves]
     if by_average:

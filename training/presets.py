@@ -21,7 +21,9 @@ from vqtok.training.settings import Settings
 from vqtok.training.wording import check_settings
 from vqtok.training.yamls import read_yaml, write_yaml
 
-__all__ = ["Resolved", "about", "load_settings", "parse_choice", "presets", "to_yaml"]
+__all__ = ["SETTINGS", "Resolved", "about", "load_settings", "parse_choice", "presets", "to_yaml"]
+
+SETTINGS = "settings.yaml"  # in the folder of a run: what it was resolved to
 
 SUFFIXES = (".yaml", ".yml")
 Variant = Literal["paper", "repo"]

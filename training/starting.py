@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vqtok.metrics.pixels import from_uint8
-from vqtok.quantizers.vector import VectorQuantizer
+from vqtok.quantizers.vector import tables_of
 from vqtok.training.sums import joined
 
 __all__ = ["go_on"]
@@ -22,7 +22,7 @@ def go_on(model: Any, batches: Iterable[Tensor]) -> None:
     Stock checkpoints hold codes and no running means: these are made of how often each code
     occurs in `batches`, uint8 pixels (b, C, *size), together one optimizer step.
     """
-    tables = [part for part in model.quantize.modules() if isinstance(part, VectorQuantizer)]
+    tables = tables_of(model.quantize)
     for table in tables:
         table.go_on()
     strangers = [table for table in tables if table.by_average and not table.means_agree()]

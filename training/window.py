@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vqtok.evaluation import compared
 from vqtok.metrics.quantization import statistics
 from vqtok.metrics.usage import perplexity, share_used
-from vqtok.quantizers import Quantizer, RowQuantizer, to_rows
+from vqtok.quantizers import Quantizer, to_rows
 from vqtok.training.reduce import (
     mean_over_ranks,
     means_over_ranks,
@@ -84,9 +85,7 @@ class Window:
 @torch.no_grad()
 def _geometry(last: Outcome, quantizer: Quantizer) -> dict[str, float]:
     """How vectors and codes of the last micro-batch lie to each other; means over processes."""
-    rows = to_rows(last.latents).float()
-    if isinstance(quantizer, RowQuantizer):
-        rows = quantizer.compared(rows)
+    rows = to_rows(compared(quantizer, last.latents))
     codes = to_rows(quantizer.decode(last.codes))
     found = statistics(rows, codes)._asdict()
     place = rows.device

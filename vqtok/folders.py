@@ -15,7 +15,7 @@ from vqtok.autoencoders import AutoencoderBase
 from vqtok.autoencoders.loading import load_model
 from vqtok.errors import ConfigError, LoadError, MismatchError
 from vqtok.preprocess import CONFIG_NAME, Preprocess
-from vqtok.quantizers.vector import VectorQuantizer
+from vqtok.quantizers.vector import tables_of
 from vqtok.types import Fingerprint
 from vqtok.vocab import VisualVocab
 
@@ -66,7 +66,7 @@ def save(
 
 def unstarted(model: AutoencoderBase) -> int:
     """How many optimizer steps are left until each codebook of a model has started."""
-    tables = [part for part in model.quantize.modules() if isinstance(part, VectorQuantizer)]
+    tables = tables_of(model.quantize)
     return max([0, *(table.open_steps - int(table.steps) for table in tables)])
 
 

@@ -13,12 +13,19 @@ import typer
 from vqtok.commands.progress import say
 from vqtok.errors import ConfigError, LoadError
 from vqtok.training.layering import Choice
-from vqtok.training.presets import Resolved, about, load_settings, parse_choice, presets, to_yaml
+from vqtok.training.presets import (
+    SETTINGS,
+    Resolved,
+    about,
+    load_settings,
+    parse_choice,
+    presets,
+    to_yaml,
+)
 
 __all__ = ["Request", "run"]
 
 RUNS = Path("runs")
-SETTINGS = "settings.yaml"  # of a run, resolved
 FINETUNE = "finetune"  # for --from, where nobody names another
 
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from vqtok.errors import ConfigError, did_you_mean
 from vqtok.estimators import Loss
-from vqtok.quantizers import QUANTIZERS, to_grid, to_rows
+from vqtok.quantizers import QUANTIZERS, Quantizer, to_grid, to_rows
 from vqtok.quantizers._upkeep import (
     DEAD_CODE_RULES,
     Table,
@@ -24,7 +24,7 @@ from vqtok.quantizers._upkeep import (
 from vqtok.quantizers.codebook import Codebook, TableQuantizer
 from vqtok.types import CodeSums, Quantized
 
-__all__ = ["VectorQuantizer"]
+__all__ = ["VectorQuantizer", "tables_of"]
 
 
 @QUANTIZERS.register("vector")
@@ -141,11 +141,11 @@ class VectorQuantizer(TableQuantizer):
     @torch.no_grad()
     def step(self, sums: CodeSums, generator: torch.Generator | None = None) -> None:
         """Moves codes, counts and running means by the joint sums of one optimizer step."""
+        step = int(self.steps)
         if generator is None:  # not the process's own, which differs between ranks
-            generator = torch.Generator().manual_seed(int(self.steps))
+            generator = torch.Generator().manual_seed(step)
         candidates = draw_candidates(sums.candidates, generator)
         table = Table(self.embedding.weight, self.count, self.total if self.by_average else None)
-        step = int(self.steps)
         first = self.open_steps - self.kmeans_iters
         if first <= step < self.open_steps:
             move_by_kmeans(table, sums, candidates, fresh=step == first)
@@ -215,6 +215,11 @@ class VectorQuantizer(TableQuantizer):
         noise = ((slot * 2654435761 + self.steps * 40503 + 12345) * 69069) % (1 << 32)
         place = ((slot + noise / (1 << 32)) * (tokens / wanted)).long().clamp(max=tokens - 1)
         return e[:, place].flatten(0, 1)
+
+
+def tables_of(quantizer: Quantizer) -> list[VectorQuantizer]:
+    """The tables that a quantizer is, or is made of; none for those without."""
+    return [part for part in quantizer.modules() if isinstance(part, VectorQuantizer)]
 
 
 def _check_known(kind: str, name: str, known: Iterable[str]) -> None:
