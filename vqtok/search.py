@@ -1,5 +1,7 @@
 """The nearest code of a vector: exact, in bounded memory, the same wherever it runs.
 
+Or, by `highest`, the code with the greatest inner product, found the same way.
+
 Scores `½|q|² - e·q` are taken in float32 on vectors centred by the codebook's mean (off the origin
 they would lose all their digits), a block of rows at a time. Each row comes with a bound on the
 rounding error of its scores; where some other code lies within that bound of the best one, those
@@ -18,7 +20,7 @@ from torch import Tensor
 from vqtok.errors import InputError
 from vqtok.precision import ieee32
 
-__all__ = ["float64", "nearest"]
+__all__ = ["float64", "highest", "nearest"]
 
 # Scores held at a time. On a CPU a block should stay in cache; a GPU wants enough rows to fill it.
 CPU_BLOCK = 1 << 18
@@ -40,6 +42,16 @@ def nearest(vectors: Tensor, codebook: Tensor) -> Tensor:
     return ids
 
 
+def highest(vectors: Tensor, codebook: Tensor) -> Tensor:
+    """(N, D) vectors, (K, D) codebook -> (N,) int64: the code with the greatest inner product.
+
+    In all else as `nearest`: of codes with exactly the same product the lowest index wins.
+    """
+    _check(vectors, codebook)
+    ids: Tensor = torch.ops.vqtok.highest(vectors.detach(), codebook.detach())
+    return ids
+
+
 def _check(vectors: Tensor, codebook: Tensor) -> None:
     if codebook.ndim != 2 or 0 in codebook.shape:
         raise InputError(
@@ -56,6 +68,7 @@ def _check(vectors: Tensor, codebook: Tensor) -> None:
 # depends on the data, and a graph would break there. `define` and `impl` rather than `custom_op`,
 # whose first call imports torch's compiler: 1.5 seconds.
 torch.library.define("vqtok::nearest", "(Tensor vectors, Tensor codebook) -> Tensor")
+torch.library.define("vqtok::highest", "(Tensor vectors, Tensor codebook) -> Tensor")
 
 
 @torch.library.impl("vqtok::nearest", "default")
@@ -64,7 +77,14 @@ def _nearest(vectors: Tensor, codebook: Tensor) -> Tensor:
         return _search(vectors.float(), codebook.float())
 
 
+@torch.library.impl("vqtok::highest", "default")
+def _highest(vectors: Tensor, codebook: Tensor) -> Tensor:
+    with torch.no_grad(), torch.autocast(vectors.device.type, enabled=False), ieee32():
+        return _search(vectors.float(), codebook.float(), _Products)
+
+
 @torch.library.register_fake("vqtok::nearest")  # type: ignore[untyped-decorator]
+@torch.library.register_fake("vqtok::highest")  # type: ignore[untyped-decorator]
 def _(vectors: Tensor, codebook: Tensor) -> Tensor:
     return vectors.new_empty(vectors.shape[0], dtype=torch.int64)
 
@@ -92,9 +112,13 @@ class _Table:
         kind = torch.finfo(e.dtype)
         return scores, (e.shape[1] + 8) * (kind.eps * size + kind.tiny)
 
+    def apart(self, vectors: Tensor, codes: Tensor) -> Tensor:
+        """(n, D), (n, D) -> (n,): what the code of a vector is to make least, pair by pair."""
+        return (vectors - codes).square().sum(1)
+
     @cached_property
     def wide(self) -> _Table:
-        return _Table(float64(self.codebook))
+        return type(self)(float64(self.codebook))
 
     def close(self, vectors: Tensor) -> Tensor:
         """(n, D) -> (n, K) bool: the code may be nearest, and is not the same as one before it."""
@@ -111,13 +135,33 @@ class _Table:
         return lowest[kind] == place
 
 
+class _Products(_Table):
+    """A codebook whose greatest inner product is searched: seen from the origin, without norms."""
+
+    def __init__(self, codebook: Tensor) -> None:
+        self.codebook = codebook
+        self.centred = codebook
+        self.radius = _lengths(codebook).max()
+
+    def scores(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """See `_Table.scores`; with no norm of a code in the sum, the bound shrinks with |e|."""
+        size = _lengths(vectors)[:, None] * self.radius
+        kind = torch.finfo(vectors.dtype)
+        slack = (vectors.shape[1] + 8) * (kind.eps * size + kind.tiny)
+        return -(vectors @ self.centred.T), slack
+
+    def apart(self, vectors: Tensor, codes: Tensor) -> Tensor:
+        """See `_Table.apart`."""
+        return -(vectors * codes).sum(1)
+
+
 def _lengths(rows: Tensor) -> Tensor:
     """(n, D) -> (n,), not less than they are where squares underflow."""
     return (rows.square().sum(1) + rows.shape[1] * torch.finfo(rows.dtype).tiny).sqrt()
 
 
-def _search(vectors: Tensor, codebook: Tensor) -> Tensor:
-    table = _Table(codebook)
+def _search(vectors: Tensor, codebook: Tensor, kind: type[_Table] = _Table) -> Tensor:
+    table = kind(codebook)
     block = GPU_BLOCK if vectors.is_cuda else CPU_BLOCK
     parts = torch.split(vectors, max(1, block // len(codebook)))
     return torch.cat([_search_block(part, table) for part in parts])
@@ -137,17 +181,18 @@ def _search_block(vectors: Tensor, table: _Table) -> Tensor:
         close = ~(scores[rows] > limit[rows])
         if close.count_nonzero() > CROWD * len(rows):
             close &= table.close(vectors[rows])
-        ids[rows] = _exact(vectors[rows], table.codebook, close)
+        ids[rows] = _exact(vectors[rows], table, close)
     return ids
 
 
-def _exact(vectors: Tensor, codebook: Tensor, close: Tensor) -> Tensor:
-    """(n, D), (K, D) -> (n,), in float64, among the codes marked in `close` (n, K)."""
+def _exact(vectors: Tensor, table: _Table, close: Tensor) -> Tensor:
+    """(n, D) -> (n,), in float64, among the codes marked in `close` (n, K)."""
+    codebook = table.codebook
     row, code = close.nonzero().unbind(1)
     pairs = max(1, EXACT_BLOCK // codebook.shape[1])
     parts = zip(torch.split(row, pairs), torch.split(code, pairs), strict=True)
-    gaps = (float64(vectors[r]) - float64(codebook[c]) for r, c in parts)
-    distance = torch.cat([gap.square().sum(1) for gap in gaps])
+    pairwise = [table.apart(float64(vectors[r]), float64(codebook[c])) for r, c in parts]
+    distance = torch.cat(pairwise)
     row, code = row.to(distance.device), code.to(distance.device)
     least = distance.new_full((len(vectors),), torch.inf).scatter_reduce(0, row, distance, "amin")
     wins = ~(distance > least[row])

@@ -24,10 +24,18 @@ CASES = {
     "vector, gradient": Case("vector", 4, 16, {"codebook_update": "gradient"}),
     "fsq": Case("fsq", 3, 90, {"levels": (6, 5, 3)}),
     "lfq": Case("lfq", 5, 32, {}),
+    "bsq": Case("bsq", 5, 32, {}),
+    "bsq, grouped entropy": Case("bsq", 6, 64, {"group_size": 3}),
+    "bsq, several ids": Case("bsq", 6, 8, {}),
+    "ibq": Case("ibq", 4, 16, {}),
     "gumbel": Case("gumbel", 4, 16, {}),
     "simvq": Case("simvq", 4, 16, {}),
     "residual": Case("residual", 4, 16, {"num_quantizers": 3}),
     "residual, shared": Case("residual", 4, 16, {"num_quantizers": 3, "shared_codebook": True}),
+    "multiscale": Case("multiscale", 4, 16, {"scales": (1, 2, 4)}),
+    "multiscale, by direction": Case(
+        "multiscale", 4, 16, {"scales": (1, 2, 4), "phis": 0, "by_direction": True}
+    ),
     "grouped": Case("grouped", 6, 16, {"groups": 2}),
     "grouped, fsq": Case("grouped", 6, 90, {"groups": 2, "kind": "fsq", "levels": (6, 5, 3)}),
     "grouped, gumbel": Case("grouped", 4, 8, {"groups": 2, "kind": "gumbel"}),
@@ -36,11 +44,22 @@ CASES = {
 TABLES = {
     label: case
     for label, case in CASES.items()
-    if case.name in ("vector", "residual")
+    if case.name in ("vector", "residual", "multiscale")
     or (case.name == "grouped" and "kind" not in case.settings)
 }
 # One of each, for what takes long.
-SHORT = ("vector", "fsq", "lfq", "gumbel", "simvq", "residual", "grouped")
+SHORT = (
+    "vector",
+    "fsq",
+    "lfq",
+    "bsq",
+    "ibq",
+    "gumbel",
+    "simvq",
+    "residual",
+    "multiscale",
+    "grouped",
+)
 
 
 def latents(case: Case, batch: int = 2, grid: tuple[int, ...] = (3, 4), seed: int = 0) -> Tensor:

@@ -9,7 +9,7 @@ pass or a validation loop moves nothing, and no collective hides in a forward.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self
 
 import torch
@@ -93,12 +93,30 @@ class Quantizer(nn.Module, ABC):
         """(B, D, *grid) -> codes (B, *grid) or (B, *grid, Q), int64."""
 
     @abstractmethod
-    def decode(self, codes: Tensor) -> Tensor:
-        """Codes (B, *grid) or (B, *grid, Q) -> vectors (B, D, *grid), float32."""
+    def decode(self, codes: Tensor, grid: Sequence[int] | None = None) -> Tensor:
+        """Codes (B, *grid) or (B, *grid, Q) -> vectors (B, D, *grid), float32.
+
+        Codes of several scales are (B, L), and `grid` says what they cover where L does not.
+        """
 
     @abstractmethod
     def margin(self, z: Tensor) -> Tensor:
         """(B, D, *grid) -> (B, *grid): how far a vector must move to change one of its ids."""
+
+    def vectors(self, codes: Tensor) -> Tensor:
+        """Codes one by one, (N,) or (N, Q) -> the vectors that they stand for, (N, D) float32."""
+        return self.decode(codes[None])[0].T.contiguous()
+
+    def codes_shape(self, grid: Sequence[int]) -> tuple[int, ...]:
+        """The shape of the codes of one grid of latents: (*grid) or (*grid, Q).
+
+        (L,) where codes of several scales follow each other.
+        """
+        return (*grid, self.depth) if self.depth else tuple(grid)
+
+    def scales_of(self, grid: Sequence[int]) -> tuple[tuple[int, int], ...]:
+        """Height and width of each scale of a grid, coarse to fine; () where there is but one."""
+        return ()
 
     def step(self, sums: CodeSums, generator: torch.Generator | None = None) -> None:
         """Moves the codebook by the sums of one optimizer step. Ranks pass equal generators."""
@@ -207,7 +225,7 @@ class RowQuantizer(Quantizer):
         """See `Quantizer.encode`."""
         return self._each(self.find, z)
 
-    def decode(self, codes: Tensor) -> Tensor:
+    def decode(self, codes: Tensor, grid: Sequence[int] | None = None) -> Tensor:
         """See `Quantizer.decode`."""
         self.check_codes(codes)
         return self.look_up(codes.long()).movedim(-1, 1).contiguous()

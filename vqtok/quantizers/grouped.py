@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, cast
 
 import torch
@@ -49,13 +50,14 @@ class GroupedQuantizer(Quantizer):
                 f"groups share the dimensions evenly; got groups={groups} and dim={dim}"
             )
         part = QUANTIZERS[kind]
+        more = f"the groups of 'grouped' are quantizers with one code a token; {kind!r} has more"
         if not issubclass(part, RowQuantizer):
-            raise ConfigError(
-                f"the groups of 'grouped' are quantizers with one code a token; {kind!r} has more"
-            )
+            raise ConfigError(more)
         settings |= {"estimator": estimator, "estimator_args": estimator_args}
         parts = [part(dim // groups, codebook_size, **settings) for _ in range(groups)]
         one = parts[0]
+        if one.depth:
+            raise ConfigError(more)
         if one.estimator.needs_loss:
             raise ConfigError(
                 f"the estimator {one.estimator.name!r} needs the loss as a function of whole "
@@ -87,7 +89,7 @@ class GroupedQuantizer(Quantizer):
         self.check_latents(z)
         return torch.stack([part.encode(own) for part, own in self._pairs(z)], -1)
 
-    def decode(self, codes: Tensor) -> Tensor:
+    def decode(self, codes: Tensor, grid: Sequence[int] | None = None) -> Tensor:
         """See `Quantizer.decode`."""
         self.check_codes(codes)
         pairs = zip(self._quantizers(), codes.unbind(-1), strict=True)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from vqtok.errors import ConfigError
 from vqtok.quantizers import QUANTIZERS, RowQuantizer
 
-__all__ = ["LookupFreeQuantizer"]
+__all__ = ["LookupFreeQuantizer", "bit_entropy", "bits_of", "ids_of"]
 
 TINY = 1e-6
 
@@ -56,11 +56,11 @@ class LookupFreeQuantizer(RowQuantizer):
 
     def find(self, rows: Tensor) -> Tensor:
         """See `RowQuantizer.find`."""
-        return ((rows > 0).long() << self._places(rows)).sum(1)
+        return ids_of(rows > 0)
 
     def look_up(self, ids: Tensor) -> Tensor:
         """See `RowQuantizer.look_up`."""
-        return (ids[..., None] >> self._places(ids) & 1).float() * 2 - 1
+        return bits_of(ids, self.dim)
 
     def clearance(self, rows: Tensor) -> Tensor:
         """See `RowQuantizer.clearance`."""
@@ -69,20 +69,31 @@ class LookupFreeQuantizer(RowQuantizer):
     def losses(self, e: Tensor, q: Tensor) -> dict[str, Tensor]:
         """See `RowQuantizer.losses`."""
         logits = 4 * self.inv_temperature * e
-        unsure = _entropy(logits).sum(1).mean()
+        unsure = bit_entropy(logits).sum(1).mean()
         # Kept off 0 and 1, where the logit and with it the gradient is infinite.
         mean = torch.sigmoid(logits).mean(0).clamp(TINY, 1 - TINY)
-        even = _entropy(mean.logit()).sum()
+        even = bit_entropy(mean.logit()).sum()
         return {**super().losses(e, q), "entropy": unsure - self.diversity_gamma * even}
 
     def total_loss(self, losses: dict[str, Tensor]) -> Tensor:
         """See `Quantizer.total_loss`."""
         return super().total_loss(losses) + self.entropy_loss_weight * losses["entropy"]
 
-    def _places(self, like: Tensor) -> Tensor:
-        return torch.arange(self.dim - 1, -1, -1, device=like.device)
+
+def ids_of(bits: Tensor) -> Tensor:
+    """Bits (..., D), true or false -> ids (...). The first is the highest."""
+    return (bits.long() << _places(bits.shape[-1], bits)).sum(-1)
 
 
-def _entropy(logits: Tensor) -> Tensor:
-    """The entropy of sigmoid(logits), without taking the logarithm of a rounded zero."""
+def bits_of(ids: Tensor, count: int) -> Tensor:
+    """Ids (...) -> their bits (..., count) as -1 and 1, float32."""
+    return (ids[..., None] >> _places(count, ids) & 1).float() * 2 - 1
+
+
+def bit_entropy(logits: Tensor) -> Tensor:
+    """The entropy of bits with the probability sigmoid(logits), without a rounded zero's log."""
     return F.softplus(logits) - logits * torch.sigmoid(logits)
+
+
+def _places(count: int, like: Tensor) -> Tensor:
+    return torch.arange(count - 1, -1, -1, device=like.device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
@@ -96,7 +96,7 @@ class ResidualQuantizer(Quantizer):
         with torch.autocast(z.device.type, enabled=False):
             return self._codes(list(self.descend(to_rows(z).float())), z)
 
-    def decode(self, codes: Tensor) -> Tensor:
+    def decode(self, codes: Tensor, grid: Sequence[int] | None = None) -> Tensor:
         """See `Quantizer.decode`."""
         self.check_codes(codes)
         pairs = zip(self._quantizers(), codes.long().unbind(-1), strict=True)
