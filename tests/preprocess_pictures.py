@@ -30,8 +30,11 @@ SETTINGS = [
     Preprocess.preset("taming", 40, 8),
     Preprocess(size=48, resize="pillow-bicubic"),
     Preprocess(size=48, resize="pillow-lanczos"),
+    Preprocess(policy="extend", stride=8),
+    Preprocess(policy="extend", stride=8, max_area=2000),
 ]
 NATIVE = Preprocess(policy="native", stride=16)
+EXTEND = Preprocess(policy="extend", stride=16)
 
 
 class Case(NamedTuple):

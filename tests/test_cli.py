@@ -89,7 +89,7 @@ def test_examples_are_accepted(example: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["encode"], "Missing argument 'PICTURE'. See: vqtok encode --help"),
+        (["encode"], "Missing argument 'PICTURE|CLIP'. See: vqtok encode --help"),
         (["encode", "a", "--nonsense"], "No such option: --nonsense. See: vqtok encode --help"),
         (["reconstrcut", "a"], "No such command 'reconstrcut'. See: vqtok --help"),
         (["decode", "a"], "Missing option '--output' / '-o'. See: vqtok decode --help"),
@@ -125,7 +125,7 @@ def test_a_batch_size_below_one_is_wrong_usage() -> None:
         (["--size", "16", "--policy", "native"], "policy 'native' keeps each picture's own size; "
          "leave out size=16"),
         (["--policy", "centre"], "there is no policy called 'centre'. Did you mean 'center'? "
-         "Known: adm, center, native, pad, stretch, taming."),
+         "Known: adm, center, extend, native, pad, stretch, taming."),
         (["--revision", "v1"], "revision='v1' chooses a commit on the hub, but '{tok}' is the "
          "folder {tok}"),
         (["--subfolder", "inner"], "there is no folder {tok}/inner"),

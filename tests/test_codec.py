@@ -101,16 +101,22 @@ def test_codes_of_another_kind_are_refused(codec: TorchCodec) -> None:
 
 def test_parts_that_do_not_belong_together() -> None:
     model = tiny.model()
-    for settings, named in (
-        (Preprocess(policy="native", stride=6), "stride=6"),
-        (Preprocess(size=(16, 18)), "size=(16, 18)"),
+    for settings, named, sides in (
+        (Preprocess(policy="native", stride=6), "stride=6", "6 x 6"),
+        (Preprocess(size=(16, 18)), "size=(16, 18)", "16 x 18"),
     ):
         with pytest.raises(MismatchError) as error:
             check_parts(model, settings, VisualVocab(64))
         assert str(error.value) == (
-            f"the model takes pictures whose sides are multiples of 4 x 4; preprocessing with "
-            f"{named} makes others"
+            f"preprocessing with {named} does not fit the model: the sides of a picture are "
+            f"multiples of 4 x 4; got {sides}"
         )
+    with pytest.raises(MismatchError) as order:
+        check_parts(model, Preprocess(size=16), VisualVocab(64, order="sequence"))
+    assert str(order.value) == (
+        "the codes of this model are a grid, and the vocabulary has order='sequence'; take "
+        "'raster' or 'column'"
+    )
     with pytest.raises(MismatchError) as other:
         check_parts(model, Preprocess(size=16), VisualVocab(32, depth=2))
     assert str(other.value) == (

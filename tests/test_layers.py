@@ -15,12 +15,13 @@ ROOT = Path(__file__).resolve().parent.parent
 # A module may import what stands above its own row here, and its own package.
 ROWS = """
 errors
-registry types precision pictures sheets zoo
-search estimators vocab resize sequences
-quantizers architectures metrics
-autoencoders preprocess
-fingerprint probe hub attach card batches token_ids sources
-codec folders
+registry contents types precision pictures sheets zoo frames layouts extras
+search estimators vocab resize sequences videos
+quantizers architectures metrics geometry readers movies
+autoencoders preprocess streams
+checkpoints fingerprint probe hub attach card batches token_ids sources
+codec folders clips
+obtain clip_codec grid_codes
 tokenizer
 hf
 evaluation

@@ -6,6 +6,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from PIL import __version__ as pillow
-from preprocess_pictures import NATIVE, SETTINGS, Pixels, noise, save, turned
+from preprocess_pictures import EXTEND, NATIVE, SETTINGS, Pixels, noise, save, turned
 
 from vqtok.errors import ImageError
-from vqtok.preprocess import Geometry, Preprocess, fit, geometry, preprocess, probe_pixels
+from vqtok.preprocess import (
+    Geometry,
+    Preprocess,
+    fit,
+    geometry,
+    prepare,
+    preprocess,
+    preprocess_frames,
+    probe_pixels,
+)
 
 SIDES = st.integers(1, 400)
 SIZED = [settings for settings in SETTINGS if settings.size is not None]
@@ -88,6 +98,33 @@ def test_native_shrinks_to_an_area(h: int, w: int, area: int) -> None:
     assert h * exact - 1 <= scaled[0] <= h and w * exact - 1 <= scaled[1] <= w
 
 
+@given(SIDES, SIDES, st.integers(1, 40))
+def test_extend_cuts_nothing(h: int, w: int, stride: int) -> None:
+    plan = geometry(h, w, Preprocess(policy="extend", stride=stride))
+    assert (plan.box, plan.scaled, plan.at, plan.kept) == ((0, 0, h, w), (h, w), (0, 0), (h, w))
+    for side, kept in zip(plan.size, plan.kept, strict=True):
+        assert side % stride == 0 and kept <= side < kept + stride
+
+
+@given(SIDES, SIDES, st.integers(1, 6), st.integers(144, 40_000))
+def test_extend_shrinks_to_an_area(h: int, w: int, stride: int, area: int) -> None:
+    settings = Preprocess(policy="extend", stride=stride, max_area=area)
+    plan = geometry(h, w, settings)
+    scaled = plan.scaled
+    assert plan.kept == scaled and (scaled == (h, w)) == (h * w <= area)
+    assert scaled[0] * scaled[1] <= area or min(scaled) == 1
+    exact = min(1, (area / (h * w)) ** 0.5)
+    assert max(1, h * exact - 1) <= scaled[0] <= h and max(1, w * exact - 1) <= scaled[1] <= w
+
+
+@pytest.mark.parametrize("settings", [each for each in SETTINGS if each.policy != "extend"])
+def test_other_policies_give_back_all_they_make(settings: Preprocess) -> None:
+    for height, width in ((31, 65), (47, 64), (64, 63)):
+        plan = geometry(height, width, settings)
+        assert plan.kept == plan.size
+        assert prepare(noise(height, width), settings).size == plan.size
+
+
 def test_geometry_by_hand() -> None:
     square = Preprocess(size=32)
     assert geometry(61, 97, square) == Geometry((0, 18, 61, 79), (32, 32), (0, 0), (32, 32))
@@ -96,6 +133,8 @@ def test_geometry_by_hand() -> None:
     pad = Preprocess(policy="pad", size=32)
     assert geometry(61, 97, pad) == Geometry((0, 0, 61, 97), (20, 32), (6, 0), (32, 32))
     assert geometry(61, 97, NATIVE) == Geometry((0, 0, 61, 97), (61, 97), (-6, 0), (48, 96))
+    whole = Geometry((0, 0, 61, 97), (61, 97), (0, 0), (64, 112), edges=True)
+    assert geometry(61, 97, EXTEND) == whole and whole.kept == (61, 97)
     adm = Preprocess.preset("adm", 20)
     assert geometry(61, 97, adm) == Geometry((0, 0, 61, 97), (20, 32), (0, -6), (20, 20))
 
@@ -161,6 +200,17 @@ def test_padding_has_the_backgrounds_colour() -> None:
     assert set(map(tuple, pixels[21:].reshape(-1, 3))) == {(1, 2, 3)}
 
 
+@given(st.integers(1, 40), st.integers(1, 40))
+def test_extending_repeats_the_edges(height: int, width: int) -> None:
+    picture = noise(height, width)
+    pixels, size = prepare(picture, EXTEND)
+    assert size == (height, width)
+    assert np.array_equal(pixels[:height, :width], picture)
+    assert (pixels[height:] == pixels[height - 1]).all()
+    assert (pixels[:, width:] == pixels[:, width - 1 : width]).all()
+    assert pixels.flags["C_CONTIGUOUS"]
+
+
 def test_transparency_shows_the_backgrounds_colour() -> None:
     clear = np.zeros((32, 32, 4), np.uint8)
     pixels = preprocess(clear, Preprocess(size=32, background=(9, 8, 7)))
@@ -177,6 +227,57 @@ def test_errors_name_the_file(tmp_path: Path) -> None:
     )
     with pytest.raises(ImageError, match="320 pixels; at most 100 are taken"):
         preprocess(path, Preprocess(size=8, max_pixels=100))
+
+
+# --- clips -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_frames_are_treated_as_pictures(settings: Preprocess) -> None:
+    frames = [noise(50, 70) // (1 + n) for n in range(3)]
+    made = list(preprocess_frames(iter(frames), settings))
+    for frame, pixels in zip(frames, made, strict=True):
+        assert np.array_equal(pixels, preprocess(frame, settings))
+
+
+def test_frames_come_one_at_a_time() -> None:
+    taken: list[int] = []
+
+    def frames() -> Iterator[Pixels]:
+        for number in range(3):
+            taken.append(number)
+            yield noise(20, 30)
+
+    made = preprocess_frames(frames(), Preprocess(size=8))
+    assert taken == []
+    next(made)
+    assert taken == [0]
+    assert list(preprocess_frames([], Preprocess(size=8))) == []
+
+
+def test_frames_of_a_clip_have_one_size() -> None:
+    with pytest.raises(ImageError) as error:
+        list(preprocess_frames([noise(20, 30), noise(20, 32)], Preprocess(size=8), name="'a.mp4'"))
+    assert str(error.value) == (
+        "frame 1 of 'a.mp4' is 32 wide and 20 high, the first is 30 x 20; the frames of a clip "
+        "have one size"
+    )
+
+
+def test_frames_that_cannot_be_taken() -> None:
+    with pytest.raises(ImageError) as error:
+        list(preprocess_frames([noise(8, 40)], NATIVE))
+    assert str(error.value) == (
+        "the clip is 40 wide and 8 high; policy 'native' needs at least one cell of 16 x 16 pixels"
+    )
+    with pytest.raises(ImageError) as error:
+        list(preprocess_frames([noise(8, 40)], Preprocess(size=8, max_pixels=100)))
+    assert str(error.value) == (
+        "frame 0 of the clip is 40 wide and 8 high, 320 pixels; at most 100 are taken"
+    )
+
+
+# --- presets -----------------------------------------------------------------------------------
 
 
 def adm(pixels: Pixels, side: int) -> Pixels:
@@ -234,6 +335,8 @@ GOLDEN = [
     "79b4ae1b54cf5390",
     "f1488bda8ea03c76",
     "50c3509ec0567e49",
+    "f7c737ec40b4557e",
+    "9fc90f4b626828f2",
 ]
 
 

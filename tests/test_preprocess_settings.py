@@ -15,7 +15,7 @@ from vqtok.preprocess import Preprocess
 
 RESIZES = "adm-box-bicubic, opencv-u8-bilinear, pillow-bicubic, pillow-lanczos, torch-u8-bicubic"
 NAMES = "background, max_area, max_pixels, policy, resize, size, stride"
-POLICIES = "adm, center, native, pad, stretch, taming"
+POLICIES = "adm, center, extend, native, pad, stretch, taming"
 SIZE = "is not a whole number from 1 to 65535, or (height, width) of such"
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({}, "policy 'center' needs a size, such as size=256"),
@@ -53,11 +53,19 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"size": 8, "max_area": 64},
-        "max_area is for policy 'native'; with policy 'center' the size is fixed",
+        "max_area is for policy 'native' or 'extend'; with policy 'center' the size is fixed",
     ),
     (
         {"policy": "native", "size": 8},
         "policy 'native' keeps each picture's own size; leave out size=8",
+    ),
+    (
+        {"policy": "extend", "size": 8},
+        "policy 'extend' keeps each picture's own size; leave out size=8",
+    ),
+    (
+        {"policy": "extend", "stride": 8, "max_area": 255},
+        "max_area=255 leaves no room for 2 x 2 cells of stride 8; it must be at least 256",
     ),
     ({"policy": "native", "max_area": 2.5}, "max_area=2.5 is not a whole number of pixels"),
     (
@@ -98,10 +106,13 @@ def test_settings_are_frozen_and_checked_when_changed() -> None:
     assert Preprocess(size=(32, 64), stride=16).sides == (32, 64)
 
 
-def test_native_fixes_no_size() -> None:
+@pytest.mark.parametrize("policy", ["native", "extend"])
+def test_policies_that_fix_no_size(policy: Any) -> None:
+    settings = Preprocess(policy=policy)
+    assert settings.keeps_size and not Preprocess(size=8).keeps_size
     with pytest.raises(ConfigError) as error:
-        _ = NATIVE.sides
-    assert str(error.value) == "policy 'native' fixes no size; ask `fit` about one picture"
+        _ = settings.sides
+    assert str(error.value) == f"policy {policy!r} fixes no size; ask `fit` about one picture"
 
 
 def test_presets() -> None:
@@ -131,6 +142,8 @@ def test_identity_is_what_changes_pixels_and_nothing_else() -> None:
         {"policy": "taming", "size": 40, "resize": "opencv-u8-bilinear"},
         {"size": 48, "resize": "pillow-bicubic"},
         {"size": 48, "resize": "pillow-lanczos"},
+        {"policy": "extend", "stride": 8},
+        {"policy": "extend", "stride": 8, "max_area": 2000},
     ]
     spelt_out = Preprocess(
         policy="center", size=(48, 48), stride=4, resize="torch-u8-bicubic", max_pixels=10**6

@@ -3,10 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tiny
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqtok.sheets import code_colours, code_map, colours_of, gallery, sheet
+from vqtok.sheets import code_colours, code_map, colours_of, gallery, plane, sheet
 
 
 def near(colours: np.ndarray, a: int, b: int) -> float:
@@ -90,3 +91,14 @@ def test_a_gallery_has_columns_and_a_margin() -> None:
     assert shown.shape == (3 * 2 + 2 * 4 + 16, 2 * 3 + 4 + 16, 3)
     assert (shown[:8] == 255).all() and (shown[:, -8:] == 255).all()
     assert shown[8, 8, 0] == 0 and shown[14, 8, 0] == 1 and shown[8, 15, 0] == 10
+
+
+def test_what_of_codes_there_is_to_look_at() -> None:
+    grid = np.arange(12).reshape(3, 4)
+    assert plane(grid) is grid
+    assert np.array_equal(plane(np.stack([grid, grid + 100], -1), 2), grid)
+    flat = np.arange(14)
+    assert plane(flat, 0, ((1, 1), (1, 2), (3, 3)))[0, 0] == 5
+    assert plane(torch.arange(13), 0, ((1, 1), (3, 4))).tolist() == (grid + 1).tolist()
+    assert plane(flat).shape == (1, 14)
+    assert plane(np.stack([flat, flat], -1), 2).shape == (1, 14)

@@ -103,7 +103,7 @@ def test_bytes_are_as_wide_as_the_codebook_needs(size: int, dtype: str) -> None:
         ),
         (
             {"sizes": np.zeros((2, 2), np.int32)},
-            "sizes has the shape (N, 2), here (3, 2); got (2, 2)",
+            "sizes has the shape (N, 2), or (N, 3) for clips, here N = 3; got (2, 2)",
         ),
         (
             {"depth": 3},

@@ -40,7 +40,9 @@ def written(draw: st.DrawFn) -> tuple[VisualVocab, np.ndarray, tuple[int, ...]]:
     """A vocabulary, codes for it, and their grid."""
     vocab = draw(vocabularies())
     grid = (draw(st.integers(1, 5)), draw(st.integers(1, 5)))
-    if draw(st.booleans()):
+    if vocab.is_flat:
+        grid = grid[:1]
+    elif draw(st.booleans()):
         grid = (draw(st.integers(2, 3)), *grid)
     shape = (*grid, vocab.depth) if vocab.depth else grid
     seed = draw(st.integers(0, 2**32 - 1))
@@ -57,7 +59,7 @@ def test_ids_come_back_as_the_codes_they_were(case: Any) -> None:
     vocab, codes, grid = case
     ids = vocab.flatten(codes)
     assert (ids.dtype, ids.ndim) == (np.int64, 1)
-    for known in [grid] if not vocab.row_ends else [None, grid]:
+    for known in [None, grid] if vocab.row_ends or vocab.is_flat else [grid]:
         back = vocab.unflatten(ids, known)
         assert back.dtype == np.int64
         np.testing.assert_array_equal(back, codes)
@@ -117,11 +119,12 @@ def test_only_the_end_and_padding_follow_the_last_code(case: Any) -> None:
 
 @given(vocabularies(), st.integers(1, 3), st.integers(1, 4), st.integers(1, 4), st.integers(0, 99))
 def test_whatever_is_allowed_decodes(vocab: VisualVocab, t: int, h: int, w: int, seed: int) -> None:
-    random, grid, ids = np.random.default_rng(seed), (t, h, w), []
+    random, ids = np.random.default_rng(seed), []
+    grid = (t * h * w,) if vocab.is_flat else (t, h, w)
     while not ids or ids[-1] != vocab.eoi:
         ids.append(int(random.choice(list(vocab.allowed_next(ids, grid)))))
     codes = vocab.unflatten(ids, grid)
-    assert codes.shape == (*grid, vocab.depth)[: 3 + bool(vocab.depth)]
+    assert codes.shape == (*grid, vocab.depth)[: len(grid) + bool(vocab.depth)]
     assert codes.min() >= 0 and codes.max() < vocab.codebook_size
 
 
@@ -157,6 +160,26 @@ def test_a_clip_of_one_frame_is_a_picture() -> None:
     assert SMALL.unflatten(SMALL.flatten(GRID[None])).shape == (2, 3)
     assert SMALL.unflatten(SMALL.flatten(GRID), (1, 2, 3)).shape == (1, 2, 3)
     assert SMALL.length((1, 2, 3)) == SMALL.length((2, 3)) == 10
+
+
+def test_a_sequence_stands_between_its_ends_as_it_is() -> None:
+    flat = replace(SMALL, order="sequence")
+    assert flat.flatten(np.array([4, 0, 9])).tolist() == [10, 4, 0, 9, 11]
+    assert flat.unflatten([10, 4, 0, 9, 11, 14]).tolist() == [4, 0, 9]
+    assert flat.unflatten([4, 0, 9], (1, 1, 3)).tolist() == [4, 0, 9]
+    assert flat.length((3,)) == flat.length((1, 1, 3)) == 5
+    assert list(flat.allowed_next([10, 4, 0, 9], (3,))) == [11]
+    with pytest.raises(CodesError) as error:
+        flat.flatten(GRID)
+    assert str(error.value) == "codes have the shape (L,), all at least 1; got (2, 3)"
+    with pytest.raises(CodesError) as error:
+        flat.length((2, 3))
+    assert str(error.value) == "a grid is (L,), a number of codes, at least 1; got (2, 3)"
+    with pytest.raises(CodesError) as error:
+        VisualVocab(10, order="sequence", depth=2).unflatten([0, 11, 2])
+    assert str(error.value) == (
+        "these ids hold 3 codes, which is no whole number of tokens with 2 codes each"
+    )
 
 
 def test_levels_have_ids_of_their_own() -> None:
@@ -232,7 +255,7 @@ def test_a_stored_vocabulary_names_its_schema() -> None:
         ({"pad": 12}, "eol and pad are both 12; only pad may be eoi"),
         (
             {"order": "colum"},
-            "there is no order 'colum'. Did you mean 'column'? Known: column, raster.",
+            "there is no order 'colum'. Did you mean 'column'? Known: column, raster, sequence.",
         ),
         ({"row_ends": 1}, "row_ends is True or False; got 1"),
     ],

@@ -10,6 +10,12 @@ __all__ = ["toy"]
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "cnn": {"layers_per_block": 1, "norm_num_groups": 4},
+    "cnn3d": {
+        "block_out_channels": [8] * 4,
+        "layers_per_block": 0,
+        "latent_channels": 8,
+        "mid_block_add_attention": False,
+    },
     "conv_residual": {"channels": 8, "residual_channels": 4, "residual_layers": 1},
     "vit": {
         "patch_size": 8,
@@ -44,7 +50,7 @@ def toy(settings: Settings, **changes: Any) -> Settings:
     if settings.init is None:
         values["network"] = _network(settings)
         values["codebook"] = _codebook(settings)
-    frames = min(settings.data.frames, 4)
+    frames = min(settings.data.frames, _frames(settings))
     values["data"] |= {"size": 32, "scale": 1.0, "frames": frames, "stride": 1, "workers": 0}
     values["loss"]["lpips"] = 0.0
     if values["discriminator"] is not None:
@@ -71,8 +77,12 @@ def _network(settings: Settings) -> dict[str, Any]:
         network["block_out_channels"] = [8] * len(network["block_out_channels"])
         network["latent_channels"] = min(network["latent_channels"], 8)
     if "sample_frames" in network:
-        network["sample_frames"] = min(network["sample_frames"], 4)
+        network["sample_frames"] = min(network["sample_frames"], _frames(settings))
     return network
+
+
+def _frames(settings: Settings) -> int:
+    return 5 if settings.architecture == "cnn3d" else 4
 
 
 def _codebook(settings: Settings) -> dict[str, Any]:

@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vqtok import card, fingerprint
+from vqtok import card
 from vqtok.errors import InputError
 from vqtok.folders import settings_of, unstarted
-from vqtok.hub import of_run, resolve
+from vqtok.hub import of_run
+from vqtok.obtain import obtain
 from vqtok.preprocess import Preprocess
 from vqtok.tokenizer import VisualTokenizer
 from vqtok.training.reports.metrics import FILE, read_metrics
@@ -81,8 +82,8 @@ def finish(
     """Writes `run_dir/tokenizer`, in the place of one that is there, and returns its path.
 
     `model.config` gets the scale and the shift of its latents. The folder is a tokenizer's, that
-    brings pictures to `settings.data.size`; a model of clips comes with its card alone. Without
-    `force`, a codebook that has not started and latents without a spread are an `InputError`.
+    brings pictures or frames to `settings.data.size`. Without `force`, a codebook that has not
+    started and latents without a spread are an `InputError`.
     """
     limits = _faults(model, latents)
     if limits and not force:
@@ -155,21 +156,14 @@ def _rule(model: Any, settings: Settings) -> Preprocess:
     With encoder and codebook frozen, as the tokenizer did that the run began with: else the same
     picture would have other ids.
     """
-    stride = model.spatial_compression_ratio
     if settings.init is not None and {"encoder", "codebook"} <= set(settings.freeze):
-        return settings_of(resolve(of_run(settings.init)).path, stride)
+        return settings_of(obtain(of_run(settings.init)).path, model)
+    stride = model.spatial_compression_ratio
     return Preprocess(policy="center", size=settings.data.size, stride=stride)
 
 
 def _save(model: Any, settings: Settings, folder: Path, story: str) -> None:
-    rule = _rule(model, settings)
-    if len(model.stride) == 3:
-        found = fingerprint.of_model(model, rule)
-        text = card.clip_card(model, rule, found, title=settings.name, story=story)
-        model.save_pretrained(folder)
-        rule.save(folder)
-    else:
-        tok = VisualTokenizer.from_model(model, rule)
-        text = card.model_card(tok, title=settings.name, story=story)
-        tok.save_pretrained(folder)
+    tok = VisualTokenizer.from_model(model, _rule(model, settings))
+    tok.save_pretrained(folder)
+    text = card.model_card(tok, title=settings.name, story=story)
     (folder / "README.md").write_text(text, encoding="utf-8")

@@ -14,7 +14,7 @@ from vqtok.training.losses.adaptive import adaptive_weight
 from vqtok.training.losses.feature_matching import feature_matching
 from vqtok.training.losses.lecam import LeCAM
 from vqtok.training.losses.r1 import r1_penalty
-from vqtok.training.parts import make_discriminator, make_optimizer, restore
+from vqtok.training.parts import kept_of, make_discriminator, make_optimizer, restore
 from vqtok.training.reduce import mean_over_ranks
 from vqtok.training.schedule import (
     discriminator_learns,
@@ -32,6 +32,9 @@ class Judge:
     The autoencoder asks the network as it is, with its gradients off: asked through DDP, it would
     gather gradients that nobody wants. It learns by one forward through DDP on pictures and
     reconstructions together.
+
+    origin  what became of the discriminator that the tokenizer which init names keeps; None where
+            there is no such tokenizer
     """
 
     def __init__(
@@ -43,7 +46,9 @@ class Judge:
         self.last_layer = model.last_layer
         self.loss = GAN_LOSSES[wanted.loss]
         self.lecam = LeCAM(wanted.lecam_decay).to(accelerator.device) if wanted.lecam else None
-        network = make_discriminator(wanted, model.config.in_channels).to(accelerator.device)
+        kept = kept_of(settings)
+        self.origin = None if kept is None else kept.said(wanted)
+        network = make_discriminator(wanted, model.config.in_channels, kept).to(accelerator.device)
         optimizer = make_optimizer(network.parameters(), wanted.optimizer)
         self.network = network
         self.wrapped, self.optimizer = accelerator.prepare(network, optimizer)
@@ -107,7 +112,7 @@ class Judge:
         self.network.requires_grad_(True)
         penalised = bool(self.settings.r1) and step % self.settings.r1_every == 0
         x = x.detach().requires_grad_(penalised)
-        real, fake = self.wrapped(torch.cat([x, rec.to(x.dtype)])).float().chunk(2)
+        real, fake = self.wrapped(torch.cat([x, rec.to(x.dtype)]), parts=2).float().chunk(2)
         loss = self.loss.discriminator(real, fake)
         shown = {"disc": loss, "disc_real": real.mean(), "disc_fake": fake.mean()}
         if self.lecam is not None:

@@ -90,6 +90,8 @@ class Run:
         settings = self.settings
         began = time.monotonic() - self.seconds
         with self.report, _listening(self):
+            if self.step.judge is not None and self.step.judge.origin and not self.begun:
+                self.report.say(self.step.judge.origin)
             if self.report.speaks:
                 (self.output / SETTINGS).write_text(to_yaml(settings), encoding="utf-8")
             stream = self.batches.micro_batches(self.begun)

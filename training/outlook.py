@@ -17,7 +17,7 @@ from vqtok.training.freeze import freeze
 from vqtok.training.losses import GAN_LOSSES, PIXEL_LOSSES
 from vqtok.training.losses.alignment import load_teacher
 from vqtok.training.objective import find_lpips
-from vqtok.training.parts import make_discriminator, make_model
+from vqtok.training.parts import kept_of, make_discriminator, make_model
 from vqtok.training.reports.trackers import check_trackers
 from vqtok.training.settings import Settings
 
@@ -79,7 +79,7 @@ def _model(model: Any, settings: Settings) -> Iterator[str]:
 def _tokens(model: Any, settings: Settings) -> Iterator[str]:
     data, quantizer = settings.data, model.quantize
     sides = (data.frames, data.size, data.size)[-len(model.stride) :]
-    grid = [side // step for side, step in zip(sides, model.stride, strict=True)]
+    grid = model.grid_of(sides)
     tokens, depth = math.prod(grid), max(1, quantizer.depth)
     bits = tokens * depth * math.log2(quantizer.codebook_size) / math.prod(sides)
     codes = f"{quantizer.codebook_size:,} codes of {quantizer.dim} dimensions"
@@ -98,9 +98,11 @@ def _discriminator(settings: Settings) -> list[str]:
     wanted = settings.discriminator
     if wanted is None:
         return []
-    network: nn.Module = make_discriminator(wanted, settings.network.get("in_channels", 3))
+    kept = kept_of(settings)
+    network: nn.Module = make_discriminator(wanted, settings.network.get("in_channels", 3), kept)
     size = _millions(sum(weight.numel() for weight in network.parameters()))
-    return [f"discriminator: {wanted.name}, {size} parameters, counts from step {wanted.start}"]
+    facts = f"discriminator: {wanted.name}, {size} parameters, counts from step {wanted.start}"
+    return [facts] if kept is None else [facts, kept.said(wanted)]
 
 
 def _length(settings: Settings, samples: int) -> str:

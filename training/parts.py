@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,13 +12,22 @@ from torch import nn
 
 from vqtok.autoencoders import AUTOENCODERS
 from vqtok.autoencoders.loading import load_model
-from vqtok.errors import ConfigError
-from vqtok.hub import of_run, resolve
+from vqtok.errors import ConfigError, ImageError
+from vqtok.hub import of_run
+from vqtok.obtain import obtain
 from vqtok.registry import construct
 from vqtok.training.discriminators import DISCRIMINATORS
+from vqtok.training.kept import Kept
 from vqtok.training.settings import Data, Discriminator, Optimizer, Settings
 
-__all__ = ["make_discriminator", "make_model", "make_optimizer", "restore"]
+__all__ = [
+    "init_folder",
+    "kept_of",
+    "make_discriminator",
+    "make_model",
+    "make_optimizer",
+    "restore",
+]
 
 OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
@@ -33,20 +43,34 @@ def make_model(settings: Settings) -> Any:
     model = _new(settings) if settings.init is None else _given(settings)
     data = settings.data
     sides = (data.frames, data.size, data.size)[-len(model.stride) :]
-    if any(side % step for side, step in zip(sides, model.stride, strict=True)):
-        raise ConfigError(
-            f"a model with a token for {_by(model.stride)} pixels takes multiples of that, and "
-            f"data make {_by(sides)}: see data.size"
-        )
+    try:
+        model.grid_of(sides)
+    except ImageError as error:
+        said = "data.size and data.frames say" if model.is_video else "data.size says"
+        raise ConfigError(f"the network does not take what {said}: {error}") from error
     return model
 
 
-def make_discriminator(settings: Discriminator, channels: int) -> nn.Module:
-    """The discriminator for pixels of so many channels."""
+def init_folder(settings: Settings) -> Path:
+    """The folder of the tokenizer that `init` names, converted where another project made it."""
+    return obtain(of_run(str(settings.init))).path
+
+
+def kept_of(settings: Settings) -> Kept | None:
+    """The discriminator beside the tokenizer that `init` names; None without init."""
+    return Kept(str(settings.init), init_folder(settings)) if settings.init is not None else None
+
+
+def make_discriminator(
+    settings: Discriminator, channels: int, kept: Kept | None = None
+) -> nn.Module:
+    """The discriminator for pixels of so many channels: a new one, or `kept` where that fits."""
     kind = DISCRIMINATORS[settings.name]
-    return construct(
-        kind, f"the discriminator {settings.name!r}", in_channels=channels, **settings.args
-    )
+    args = settings.args if kept is None else kept.args(settings)
+    network = construct(kind, f"the discriminator {settings.name!r}", in_channels=channels, **args)
+    if kept is not None and kept.fits(settings):
+        kept.load(network)
+    return network
 
 
 def make_optimizer(
@@ -101,7 +125,7 @@ def _new(settings: Settings) -> Any:
 
 
 def _given(settings: Settings) -> Any:
-    model = load_model(resolve(of_run(str(settings.init))).path)
+    model = load_model(init_folder(settings))
     _check_frames(type(model), settings.data)
     if settings.estimator is None:
         return model
@@ -113,18 +137,19 @@ def _given(settings: Settings) -> Any:
 
 
 def _check_frames(kind: type, data: Data) -> None:
-    takes_clips = "sample_frames" in inspect.signature(kind).parameters
+    takes_clips = _takes_clips(kind)
     if takes_clips and data.frames == 1:
         raise ConfigError(
             f"{kind.__name__} takes clips: data.frames says of how many frames, and is 1, for "
             "pictures"
         )
     if not takes_clips and data.frames > 1:
+        known = ", ".join(name for name in AUTOENCODERS if _takes_clips(AUTOENCODERS[name]))
         raise ConfigError(
-            f"{kind.__name__} takes pictures, and data.frames={data.frames} is for clips; those "
-            "are for architecture=timesformer"
+            f"{kind.__name__} takes pictures, and data.frames={data.frames} is for clips; "
+            f"architectures of clips are {known}"
         )
 
 
-def _by(sides: Iterable[int]) -> str:
-    return " x ".join(map(str, sides))
+def _takes_clips(kind: type) -> bool:
+    return "sample_frames" in inspect.signature(kind).parameters

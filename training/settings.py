@@ -83,7 +83,8 @@ class Optimizer(Part):
 class Discriminator(Part):
     """A second network that learns to tell reconstructions from pictures.
 
-    name, args  a name of `DISCRIMINATORS`, and its own settings
+    name, args  a name of `DISCRIMINATORS`, and its own settings; without any, those of the one that
+                a tokenizer named by `init` keeps, which is then gone on from
     loss        a name of `GAN_LOSSES`
     weight      of the generator's share; with `adaptive` that times the ratio of gradients at the
                 decoder's last layer, as in taming-transformers

@@ -14,7 +14,7 @@ from torch import Tensor
 from vqtok.evaluation import Evaluation, Metrics, Pass, evaluating, run
 from vqtok.folders import unstarted
 from vqtok.metrics.pixels import from_uint8
-from vqtok.sheets import Pixels
+from vqtok.sheets import Pixels, plane
 from vqtok.training.data.loader import fixed
 from vqtok.training.data.split import Split
 from vqtok.training.finish import LatentSums
@@ -114,9 +114,14 @@ class Validator:
         pixels, done = shown
         back: Any = done.reconstruction
         usage: Any = evaluation.parts["usage"]
-        colours = colours_of_codes(self.step.model.quantize)
+        model = self.step.model
+        colours, grid = colours_of_codes(model.quantize), model.grid_of(tuple(pixels.shape[2:]))
+        scales = model.quantize.scales_of(grid)
+        codes = torch.stack([plane(ids, done.depth, scales) for ids in done.codes.cpu()])
+        if model.is_video:
+            codes = codes[:, [model.token_of(frame) for frame in range(pixels.shape[2])]]
         return {
-            PICTURES: picture_sheet(pixels, back.cpu(), done.codes.cpu(), colours, title),
+            PICTURES: picture_sheet(pixels, back.cpu(), codes, colours, title),
             USAGE: usage_chart(torch.stack([sums.count for sums in usage.sums]), title),
         }
 

@@ -86,7 +86,7 @@ class Window:
 def _geometry(last: Outcome, quantizer: Quantizer) -> dict[str, float]:
     """How vectors and codes of the last micro-batch lie to each other; means over processes."""
     rows = to_rows(compared(quantizer, last.latents))
-    codes = to_rows(quantizer.decode(last.codes))
+    codes = to_rows(quantizer.decode(last.codes, last.latents.shape[2:]))
     found = statistics(rows, codes)._asdict()
     place = rows.device
     return means_over_ranks(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from vqtok.errors import CodesError
-from vqtok.preprocess import Preprocess, preprocess
+from vqtok.preprocess import Prepared, Preprocess, prepare
 from vqtok.sequences import named
 from vqtok.types import Codec, Codes, Encoder
 
@@ -27,8 +28,10 @@ def encode_images(
 ) -> list[Codes]:
     """One picture or several, from any source -> codes, each a batch of one."""
     codes: list[Codes] = []
-    for pixels in _runs(images, settings):
-        codes += encode_pixels(encoder, pixels, batch_size)
+    for run in _runs(images, settings):
+        found = encode_pixels(encoder, [one.pixels for one in run], batch_size)
+        sizes = [np.array([one.size], np.int32) for one in run]
+        codes += [replace(one, sizes=size) for one, size in zip(found, sizes, strict=True)]
     return codes
 
 
@@ -42,44 +45,59 @@ def encode_pixels(encoder: Encoder, pixels: Sequence[Pixels], batch_size: int) -
 
 
 def decoded(codec: Codec, codes: Sequence[Codes], batch_size: int) -> Iterator[tuple[int, Pixels]]:
-    """Codes, each a batch of one -> (its index, its pixels (H, W, 3)), in any order."""
-    kinds = [(one.ids.shape, one.codebook, one.codebook_size, one.depth) for one in codes]
+    """Codes, each a batch of one -> (its index, its pixels (H, W, 3)), in any order.
+
+    A picture whose size its codes know is cut to it: some grids stand for a little more.
+    """
+    kinds = [
+        (one.ids.shape, one.codebook, one.codebook_size, one.depth, one.scales) for one in codes
+    ]
     for rows in _groups(kinds, batch_size):
         pixels = codec.decode(_join([codes[row] for row in rows]))
-        yield from zip(rows, pixels, strict=True)
+        for row, whole in zip(rows, pixels, strict=True):
+            height, width = codes[row].sizes[0].tolist()
+            yield row, whole[: height or None, : width or None]
 
 
-def as_codes(grids: Any, codebook_size: int, depth: int) -> list[Codes]:
-    """`Codes`, or a collection of grids (h, w) or (h, w, Q) or `Codes` -> codes, one a picture."""
+def as_codes(grids: Any, codebook_size: int, depth: int, axes: int = 2) -> list[Codes]:
+    """`Codes`, or a collection of grids or `Codes` -> codes, one a picture or clip.
+
+    A grid has so many `axes`, and one more where tokens have several codes. The grid (h, w) is
+    taken for a clip of one frame, too.
+    """
     if isinstance(grids, Codes):
         return list(grids)
     if not isinstance(grids, Iterable):
         raise CodesError(f"grids of codes come as a list or as `Codes`; got {grids!r}")
     found: list[Codes] = []
     for grid in grids:
-        found += grid if isinstance(grid, Codes) else [_as_codes(grid, codebook_size, depth)]
+        found += grid if isinstance(grid, Codes) else [_as_codes(grid, codebook_size, depth, axes)]
     return found
 
 
-def _as_codes(grid: Any, codebook_size: int, depth: int) -> Codes:
+def _as_codes(grid: Any, codebook_size: int, depth: int, axes: int) -> Codes:
     try:
         # Tensors may lie on another device.
         ids = np.asarray(grid.cpu() if hasattr(grid, "cpu") else grid)
     except ValueError:
         raise CodesError("a grid of codes is one array; got rows of unequal length") from None
-    if ids.ndim != (3 if depth else 2):
-        shape = "(h, w, Q)" if depth else "(h, w)"
+    if axes == 3 and ids.ndim == 2 + bool(depth):
+        ids = ids[None]
+    if ids.ndim != axes + bool(depth):
+        names = [*("thw"[-axes:] if axes > 1 else "L"), *(["Q"] if depth else [])]
+        shape = f"({', '.join(names)}{',' if len(names) == 1 else ''})"
         raise CodesError(f"a list of grids of codes, each {shape}, is needed; one is {ids.shape}")
-    return Codes(ids[None], np.zeros((1, 2), np.int32), codebook_size, depth=depth)
+    sizes = np.zeros((1, 3 if axes == 3 else 2), np.int32)
+    return Codes(ids[None], sizes, codebook_size, depth=depth)
 
 
-def _runs(images: Any, settings: Preprocess) -> Iterator[list[Pixels]]:
+def _runs(images: Any, settings: Preprocess) -> Iterator[list[Prepared]]:
     """Pictures as the encoder sees them, as many at a time as may wait in memory."""
-    run: list[Pixels] = []
+    run: list[Prepared] = []
     held = 0
     for source, name in named(images):
-        run.append(preprocess(source, settings, name=name))
-        held += run[-1].nbytes
+        run.append(prepare(source, settings, name=name))
+        held += run[-1].pixels.nbytes
         if held >= WAITING:
             yield run
             run, held = [], 0
@@ -101,4 +119,4 @@ def _join(codes: Sequence[Codes]) -> Codes:
     first = codes[0]
     ids = np.concatenate([one.ids for one in codes])
     sizes = np.concatenate([one.sizes for one in codes])
-    return Codes(ids, sizes, first.codebook_size, first.codebook, first.depth)
+    return replace(first, ids=ids, sizes=sizes)

@@ -1,25 +1,24 @@
-"""A torch autoencoder as a `Codec`: uint8 pixels to codes and back.
-
-Where it takes clips, so does the codec: (N, T, H, W, 3).
-"""
+"""A torch autoencoder as a `Codec`: uint8 pixels to codes and back."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from einops import rearrange
 from torch import Tensor
 
 from vqtok.autoencoders import AutoencoderBase
 from vqtok.errors import ConfigError, ImageError, InputError, MismatchError
 from vqtok.metrics.pixels import to_uint8
+from vqtok.pictures import Pixels
 from vqtok.precision import Precision, check_precision
 from vqtok.preprocess import Preprocess
 from vqtok.types import Codes, Fingerprint
 from vqtok.vocab import VisualVocab
 
 __all__ = ["TorchCodec", "check_device", "check_parts"]
+
+Scales = tuple[tuple[int, int], ...]
 
 
 def check_device(device: str | int | torch.device) -> None:
@@ -40,25 +39,27 @@ def check_device(device: str | int | torch.device) -> None:
 
 def check_parts(model: AutoencoderBase, settings: Preprocess, vocab: VisualVocab) -> None:
     """Raises where a model, preprocessing and a vocabulary are not those of one tokenizer."""
-    if len(model.stride) != 2:
-        raise MismatchError(
-            f"a VisualTokenizer takes pictures, and {type(model).__name__} is a model of clips: "
-            "call its encode_codes and decode_codes"
-        )
     own = model.quantize.codebook_size, model.quantize.depth
     if (vocab.codebook_size, vocab.depth) != own:
         raise MismatchError(
             f"the vocabulary is for codebook_size={vocab.codebook_size} and depth={vocab.depth}, "
             f"the model has codebook_size={own[0]} and depth={own[1]}"
         )
-    native = settings.policy == "native"
-    sides = (settings.stride,) * 2 if native else settings.sides
-    if any(side % step for side, step in zip(sides, model.stride, strict=True)):
-        named = f"stride={settings.stride}" if native else f"size={settings.size}"
+    flat = model.code_axes == 1
+    if vocab.is_flat != flat:
         raise MismatchError(
-            f"the model takes pictures whose sides are multiples of "
-            f"{' x '.join(map(str, model.stride))}; preprocessing with {named} makes others"
+            f"the codes of this model are {'one sequence' if flat else 'a grid'}, and the "
+            f"vocabulary has order={vocab.order!r}; "
+            + ("take 'sequence'" if flat else "take 'raster' or 'column'")
         )
+    own_size = settings.size is None
+    sides = (settings.stride,) * 2 if own_size else settings.sides
+    frames = model.size_of((1,) * 3)[:1] if model.is_video else ()
+    try:
+        model.grid_of((*frames, *sides))
+    except ImageError as error:
+        named = f"stride={settings.stride}" if own_size else f"size={settings.size}"
+        raise MismatchError(f"preprocessing with {named} does not fit the model: {error}") from None
 
 
 class TorchCodec:
@@ -82,40 +83,31 @@ class TorchCodec:
         halves: dict[torch.dtype, Precision] = {torch.float16: "fp16", torch.bfloat16: "bf16"}
         return halves.get(self.model.dtype, self.requested_precision)
 
-    def encode(self, pixels: npt.NDArray[np.uint8]) -> Codes:
+    def encode(self, pixels: Pixels) -> Codes:
         """See `Encoder.encode`."""
-        axes = len(self.model.stride)
-        if pixels.dtype != np.uint8 or pixels.ndim != 2 + axes or pixels.shape[-1] != 3:
-            what, shape = ("pictures", "H, W") if axes == 2 else ("clips", "T, H, W")
-            raise ImageError(
-                f"a batch of {what} is a uint8 array of the shape (N, {shape}, 3); got "
-                f"{pixels.dtype} {pixels.shape}"
-            )
-        x = torch.from_numpy(np.ascontiguousarray(pixels)).movedim(-1, 1).contiguous()
-        ids = self.model.encode_codes(x, self.requested_precision).cpu().numpy()
-        size = np.array(pixels.shape[-3:-1], np.int32)
-        return self.codes(ids, np.tile(size, (len(ids), 1)))
+        x = self._batch(pixels, "pictures", "H, W")
+        ids = self.model.encode_codes(x, self.requested_precision)
+        size = pixels.shape[1:-1]
+        return self._codes(ids, size, self.model.quantize.scales_of(self.model.grid_of(size)))
 
-    def decode(self, codes: Codes) -> npt.NDArray[np.uint8]:
+    def decode(self, codes: Codes) -> Pixels:
         """See `Codec.decode`."""
-        self.check(codes)
-        pixels = self.model.decode_codes(self._tensor(codes), self.requested_precision)
-        if pixels.ndim == 4:
-            return to_uint8(pixels)
-        frames = to_uint8(rearrange(pixels, "n c t h w -> (n t) c h w"))
-        return rearrange(frames, "(n t) h w c -> n t h w c", n=len(codes))
+        ids, grid = self._tensor(codes)
+        return to_uint8(self.model.decode_codes(ids, self.requested_precision, grid))
 
     def latents(self, codes: Codes) -> Tensor:
         """Codes of N grids -> the vectors that they stand for, (N, D, *grid) float32."""
-        self.check(codes)
+        ids, grid = self._tensor(codes)
         with torch.no_grad():
-            vectors: Tensor = self.model.quantize.decode(self._tensor(codes).to(self.model.device))
+            vectors: Tensor = self.model.quantize.decode(ids.to(self.model.device), grid)
         return vectors
 
-    def codes(self, ids: npt.NDArray[np.int64], sizes: npt.NDArray[np.int32]) -> Codes:
-        """Ids (N, *grid) of this codebook as `Codes`."""
-        quantize = self.model.quantize
-        return Codes(ids, sizes, quantize.codebook_size, self._fingerprint.codebook, quantize.depth)
+    def vectors(self, ids: npt.NDArray[np.integer]) -> Tensor:
+        """Codes one by one, (N,) or (N, Q) -> the vectors that they stand for, (N, D) float32."""
+        codes = torch.from_numpy(ids.astype(np.int64)).to(self.model.device)
+        with torch.no_grad():
+            vectors: Tensor = self.model.quantize.vectors(codes)
+        return vectors
 
     def check(self, codes: Codes) -> None:
         """Raises where codes were made with another codebook."""
@@ -124,12 +116,46 @@ class TorchCodec:
                 f"these codes were made with the codebook {codes.codebook[:16]} and cannot be "
                 f"decoded by a tokenizer whose codebook is {self._fingerprint.codebook[:16]}"
             )
-        own = self.model.quantize.codebook_size, self.model.quantize.depth
-        if (codes.codebook_size, codes.depth) != own:
+        quantize = self.model.quantize
+        if (codes.codebook_size, codes.depth) != (quantize.codebook_size, quantize.depth):
             raise MismatchError(
                 f"these codes have codebook_size={codes.codebook_size} and depth={codes.depth}; "
-                f"this tokenizer decodes codebook_size={own[0]} and depth={own[1]}"
+                f"this tokenizer decodes codebook_size={quantize.codebook_size} and "
+                f"depth={quantize.depth}"
+            )
+        if codes.scales and codes.scales != (own := quantize.scales_of(codes.scales[-1])):
+            raise MismatchError(
+                f"these codes have the scales {_shown(codes.scales)}; this tokenizer cuts a grid "
+                f"of {_shown(codes.scales[-1:])} into {_shown(own) or 'none'}"
             )
 
-    def _tensor(self, codes: Codes) -> Tensor:
-        return torch.from_numpy(codes.ids.astype(np.int64))
+    def _batch(self, pixels: Pixels, what: str, shape: str) -> Tensor:
+        """(N, ..., 3) uint8 -> (N, 3, ...); `what` has the axes `shape` in between."""
+        axes = len(self.model.stride)
+        if pixels.dtype != np.uint8 or pixels.ndim != 2 + axes or pixels.shape[-1] != 3:
+            raise ImageError(
+                f"a batch of {what} is a uint8 array of the shape (N, {shape}, 3); got "
+                f"{pixels.dtype} {pixels.shape}"
+            )
+        return torch.from_numpy(np.ascontiguousarray(pixels)).movedim(-1, 1).contiguous()
+
+    def _codes(self, ids: Tensor, size: tuple[int, ...], scales: Scales = ()) -> Codes:
+        """Ids (N, *grid) of pictures or clips of one size as `Codes`."""
+        quantize = self.model.quantize
+        return Codes(
+            ids.cpu().numpy(),
+            np.tile(np.array(size, np.int32), (len(ids), 1)),
+            quantize.codebook_size,
+            self._fingerprint.codebook,
+            quantize.depth,
+            scales,
+        )
+
+    def _tensor(self, codes: Codes) -> tuple[Tensor, tuple[int, int] | None]:
+        """Codes that may be decoded as a tensor, and the grid that several scales cover."""
+        self.check(codes)
+        return torch.from_numpy(codes.ids.astype(np.int64)), next(iter(codes.scales[-1:]), None)
+
+
+def _shown(scales: Scales) -> str:
+    return " ".join(f"{height}x{width}" for height, width in scales)

@@ -13,7 +13,7 @@ from PIL import Image
 from vqtok.errors import VqtokError
 from vqtok.metrics.pixels import psnr
 from vqtok.preprocess import preprocess
-from vqtok.sheets import code_map, colours_of, gallery
+from vqtok.sheets import code_map, colours_of, gallery, plane
 from vqtok.tokenizer import VisualTokenizer
 from vqtok.zoo import samples
 
@@ -28,7 +28,7 @@ def demo(folder: Path, name: str = NAME) -> None:
     """Writes ids of each sample and one picture of them all into `folder`, and prints figures."""
     folder.mkdir(parents=True, exist_ok=True)
     tok = VisualTokenizer.from_pretrained(name)
-    if tok.settings.policy == "native":  # pictures of several sizes would not lie side by side
+    if tok.settings.keeps_size:  # pictures of several sizes would not lie side by side
         size = SIDE * tok.model.spatial_compression_ratio
         tok = tok.with_preprocess(policy="center", size=size, max_area=None)
     colours = colours_of(tok)
@@ -42,8 +42,8 @@ def demo(folder: Path, name: str = NAME) -> None:
         grid = tok.encode_codes([path])[0].numpy()
         used[grid] = True
         np.save(folder / f"{path.stem}.npy", ids)
-        first = grid[..., 0] if tok.vocab.depth else grid
-        columns.append([original, back, code_map(first, colours, original.shape[:2])])
+        seen = plane(grid, tok.vocab.depth)
+        columns.append([original, back, code_map(seen, colours, original.shape[:2])])
         print(
             f"{path.stem:>10}: {grid.shape[0]} x {grid.shape[1]} codes, {len(ids)} ids "
             f"{str(ids[:6].tolist())[1:-1]}, ...; PSNR {psnr(original[None], back[None])[0]:.2f} dB"

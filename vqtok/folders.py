@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from vqtok import card, fingerprint, probe
 from vqtok.autoencoders import AutoencoderBase
@@ -19,13 +19,34 @@ from vqtok.quantizers.vector import tables_of
 from vqtok.types import Fingerprint
 from vqtok.vocab import VisualVocab
 
-if TYPE_CHECKING:
-    from vqtok.tokenizer import VisualTokenizer
-
-__all__ = ["CONFIG_FILE", "load", "read_config", "save", "settings_of", "unstarted", "write_config"]
+__all__ = [
+    "CONFIG_FILE",
+    "Savable",
+    "load",
+    "plain_settings",
+    "read_config",
+    "save",
+    "settings_of",
+    "unstarted",
+    "vocab_of",
+    "write_config",
+]
 
 CONFIG_FILE = "visual_tokenizer_config.json"
 SCHEMA = "vqtok-tokenizer/1"
+
+
+class Savable(Protocol):
+    """What a folder is made of; a `VisualTokenizer` has it."""
+
+    @property
+    def model(self) -> AutoencoderBase: ...
+    @property
+    def settings(self) -> Preprocess: ...
+    @property
+    def vocab(self) -> VisualVocab: ...
+    @property
+    def fingerprint(self) -> Fingerprint: ...
 
 
 def load(
@@ -35,15 +56,13 @@ def load(
     stored = read_config(folder)
     vocab = _vocab(folder, stored)
     model = load_model(folder, variant)
-    settings = settings_of(folder, model.spatial_compression_ratio)
+    settings = settings_of(folder, model)
     found = fingerprint.of_folder(folder, settings, variant)
     _verify(folder, stored, found, variant)
     return model, found, settings, vocab
 
 
-def save(
-    tok: VisualTokenizer, folder: Path, variant: str | None, max_shard_size: int | str
-) -> None:
+def save(tok: Savable, folder: Path, variant: str | None, max_shard_size: int | str) -> None:
     """Writes a tokenizer that is still the one that was made; keeps a README.md."""
     if folder.exists() and not folder.is_dir():
         raise LoadError(f"{folder} is a file; a tokenizer is saved as a folder")
@@ -62,6 +81,13 @@ def save(
     write_config(folder, tok.vocab, tok.fingerprint, variant)
     if not (folder / "README.md").exists():
         (folder / "README.md").write_text(card.model_card(tok), encoding="utf-8")
+
+
+def vocab_of(model: AutoencoderBase) -> VisualVocab:
+    """The vocabulary of a model's codes alone: they begin at 0, and rows of a grid have an end."""
+    order = "sequence" if model.code_axes == 1 else "raster"
+    quantize = model.quantize
+    return VisualVocab(quantize.codebook_size, depth=quantize.depth, order=order)
 
 
 def unstarted(model: AutoencoderBase) -> int:
@@ -107,11 +133,17 @@ def _vocab(folder: Path, stored: dict[str, Any]) -> VisualVocab | None:
         raise LoadError(f"{folder / CONFIG_FILE}: {error}") from error
 
 
-def settings_of(folder: Path, stride: int) -> Preprocess:
-    """The preprocessing that the folder names, or pictures in their own size."""
-    if (folder / CONFIG_NAME).is_file():
-        return Preprocess.load(folder)
-    return Preprocess(policy="native", stride=stride)
+def settings_of(folder: Path, model: AutoencoderBase) -> Preprocess:
+    """The preprocessing that the folder of `model` names, or `plain_settings`."""
+    return Preprocess.load(folder) if (folder / CONFIG_NAME).is_file() else plain_settings(model)
+
+
+def plain_settings(model: AutoencoderBase) -> Preprocess:
+    """Pictures in their own size; where a model takes but one, the middle of them in that size."""
+    stride = model.spatial_compression_ratio
+    if model.only_size is None:
+        return Preprocess(policy="native", stride=stride)
+    return Preprocess(policy="center", size=model.only_size, stride=stride)
 
 
 def _verify(folder: Path, stored: dict[str, Any], found: Fingerprint, variant: str | None) -> None:
@@ -132,7 +164,7 @@ def _verify(folder: Path, stored: dict[str, Any], found: Fingerprint, variant: s
         )
 
 
-def _check_unchanged(tok: VisualTokenizer) -> None:
+def _check_unchanged(tok: Savable) -> None:
     """Raises where ids that this tokenizer has made may be others than it makes now."""
     now = fingerprint.of_model(tok.model, tok.settings)
     if now != tok.fingerprint:

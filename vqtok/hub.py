@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path, PurePosixPath
 
+from vqtok.contents import (
+    CONFIG,
+    WEIGHTS,
+    check_weights,
+    family_of,
+    look,
+    other_checkpoints,
+    shown,
+)
 from vqtok.errors import ConfigError, LoadError
 from vqtok.zoo import bundled, unknown
 
-__all__ = ["Resolved", "of_run", "push_folder", "resolve"]
+__all__ = [
+    "REPO",
+    "Resolved",
+    "fetch",
+    "of_run",
+    "push_folder",
+    "resolve",
+]
 
-CONFIG = "config.json"
-WEIGHTS = "diffusion_pytorch_model"
 TEXTS = ["*config.json", "README.md"]
-# The class that a config.json names -> the family of the weights beside it.
-FAMILIES = {
-    "AutoencoderVQ": "vqtok",
-    "AutoencoderVQConvResidual": "vqtok",
-    "AutoencoderVQTimesformer": "vqtok",
-    "AutoencoderVQViT": "vqtok",
-    "VQModel": "diffusers",
-}
 REPO = re.compile(r"\w[\w.-]*/\w[\w.-]*")
-VARIANT = re.compile(rf"{WEIGHTS}(?:\.([\w-]+?))?(?:-\d+-of-\d+)?\.safetensors")
-# How many file names a message lists.
-SHOWN = 8
-
-# What a message calls a place, and the files there; asked only when something is wrong.
-Look = Callable[[], tuple[str, list[str]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,7 @@ class Resolved:
     path    holds config.json and the weights that were asked for
     repo    the repository on the hub, or None where the name was a folder or a bundled one
     commit  the commit of `repo`; as a `revision` it gives the same files for ever
-    family  "vqtok", or "diffusers" for a stock VQModel
+    family  "vqtok", "diffusers" for a stock VQModel, or whose checkpoint it was converted from
     """
 
     path: Path
@@ -77,9 +76,30 @@ def resolve(
         )
     if not folder.is_dir():
         raise LoadError(f"there is no folder {folder}")
-    family = _family(folder, lambda: _look(folder))
-    _check_weights(folder, variant, lambda: _look(folder))
+    family = family_of(folder, lambda: look(folder))
+    check_weights(folder, variant, lambda: look(folder))
     return Resolved(folder, None, None, family)
+
+
+def fetch(
+    repo: str,
+    filename: str,
+    beside: Iterable[str] = (),
+    *,
+    revision: str | None = None,
+    subfolder: str | None = None,
+    token: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    local_files_only: bool = False,
+) -> tuple[Path, str]:
+    """A file of a repository on the hub, by its path there, and the commit that it is of.
+
+    Of the files `beside` it, those that there are come too, and lie beside it here.
+    """
+    inner = PurePosixPath(_inner(subfolder)) / _inner(filename)
+    folder = "" if inner.parent == PurePosixPath(".") else str(inner.parent)
+    source = _Source(repo, revision, folder, token, cache_dir, local_files_only)
+    return source.file(inner.name, beside)
 
 
 def of_run(name: str) -> str:
@@ -108,7 +128,7 @@ def push_folder(
     """
     from huggingface_hub import HfApi
 
-    _family(folder, lambda: _look(folder))
+    family_of(folder, lambda: look(folder))
     api = HfApi(token=token)
     try:
         url = api.create_repo(repo_id, private=private, exist_ok=True)
@@ -176,10 +196,21 @@ class _Source:
         root = self._download(self.revision, TEXTS)
         folder, commit = root / self.inner, root.name
         # Before the weights: those of something else may be many gigabytes.
-        family = _family(folder, lambda: self._look(folder))
+        family = family_of(folder, lambda: self._look(folder))
         self._download(commit, _weights(variant))
-        _check_weights(folder, variant, lambda: self._look(folder))
+        check_weights(folder, variant, lambda: self._look(folder))
         return Resolved(folder, self.repo, commit, family)
+
+    def file(self, name: str, beside: Iterable[str]) -> tuple[Path, str]:
+        """The file of that name, and the commit; those `beside` it come where they are there."""
+        root = self._download(self.revision, [escape(one) for one in (name, *beside)])
+        file = root / self.inner / name
+        if not file.is_file():
+            where, names = self._look(file.parent)
+            raise LoadError(
+                f"{where} has no file {name!r}; it has {shown(other_checkpoints(names))}"
+            )
+        return file, root.name
 
     def _download(self, revision: str | None, patterns: list[str]) -> Path:
         """The folder of the commit in the cache; it holds at least the files that `patterns` name.
@@ -221,7 +252,7 @@ class _Source:
                 raise OSError
             names = HfApi(token=self.token).list_repo_files(self.repo, revision=self.revision)
         except Exception:  # it is asked only to word another error
-            here = _look(folder)[1] if folder.is_dir() else []
+            here = look(folder)[1] if folder.is_dir() else []
             return f"the copy of {self._at} in the cache{within}", here
         inside = [name.removeprefix(start) for name in names if name.startswith(start)]
         return f"{self._at} on the hub{within}", inside
@@ -282,74 +313,3 @@ def _why(error: BaseException) -> str:
     if type(error).__name__ in ("ConnectError", "ConnectTimeout", "ReadTimeout"):
         return f"the hub at {constants.ENDPOINT} does not answer"
     return " ".join(f"{type(error).__name__}: {error}".split())
-
-
-# --- what a folder holds ------------------------------------------------------------------------
-
-
-def _look(folder: Path) -> tuple[str, list[str]]:
-    entries = sorted(folder.iterdir())
-    inner = [f"{e.name}/{CONFIG}" for e in entries if (e / CONFIG).is_file()]
-    return str(folder), [e.name for e in entries if e.is_file()] + inner
-
-
-def _family(folder: Path, look: Look) -> str:
-    file = folder / CONFIG
-    if not file.is_file():
-        raise _no_config(*look())
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise LoadError(f"{file} is not JSON: {error}") from error
-    named = config if isinstance(config, dict) else {}
-    family = FAMILIES.get(str(named.get("_class_name")))
-    if family or named.get("model_type") == "vqtok":
-        return family or "vqtok"
-    keys = [key for key in ("_class_name", "model_type") if named.get(key)]
-    said = ", ".join(f"{key} {named[key]!r}" for key in keys)
-    raise LoadError(
-        f"{look()[0]} is no tokenizer: its {CONFIG} is that of {said or 'no model'}; the "
-        f"_class_name of a tokenizer's is one of {', '.join(FAMILIES)}"
-    )
-
-
-def _no_config(where: str, names: list[str]) -> LoadError:
-    inner = [str(PurePosixPath(name).parent) for name in names if name.endswith(f"/{CONFIG}")]
-    hint = f". Pass one of these as subfolder: {', '.join(inner)}" if inner else ""
-    return LoadError(
-        f"{where} is no tokenizer, which holds {CONFIG} and {WEIGHTS}.safetensors; found: "
-        f"{_shown([name for name in names if '/' not in name])}{hint}"
-    )
-
-
-def _check_weights(folder: Path, variant: str | None, look: Look) -> None:
-    middle = f".{variant}" if variant else ""
-    single = folder / f"{WEIGHTS}{middle}.safetensors"
-    index = folder / f"{WEIGHTS}.safetensors.index{middle}.json"
-    if index.is_file():
-        _check_shards(index)
-    elif not single.is_file():
-        where, names = look()
-        variants = {match[1] or "" for match in map(VARIANT.fullmatch, names) if match}
-        has = ", ".join(f"variant={name or None!r}" for name in sorted(variants))
-        raise LoadError(
-            f"{where} lacks {single.name}, the weights of variant={variant!r}; "
-            + (f"it has those of {has}" if has else f"found: {_shown(names)}")
-        )
-
-
-def _check_shards(index: Path) -> None:
-    try:
-        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise LoadError(
-            f"{index} is not an index of weights: {type(error).__name__}: {error}"
-        ) from error
-    missing = [name for name in sorted(shards) if not (index.parent / name).is_file()]
-    if missing:
-        raise LoadError(f"{index.parent} lacks {_shown(missing)}, which {index.name} names")
-
-
-def _shown(names: list[str]) -> str:
-    rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + rest or "nothing"

@@ -29,6 +29,7 @@ __all__ = [
     "MAX_ASPECT",
     "MAX_PIXELS",
     "MAX_SIDE",
+    "VIDEOS",
     "WHITE",
     "ImageSource",
     "Pixels",
@@ -47,6 +48,8 @@ MAX_PIXELS = 178_956_970  # above it Pillow itself refuses to open a file
 MAX_SIDE = 65_535
 MAX_ASPECT = 200
 WHITE = (255, 255, 255)
+# Endings of files that `vqtok.videos` reads; the first picture of a .gif can be a picture, too.
+VIDEOS = (".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 
 _CHANNELS = (1, 3, 4)
 _SHAPES = "(H, W), (H, W, 1), (H, W, 3) or (H, W, 4)"
@@ -145,6 +148,8 @@ def _decoding(label: str) -> Iterator[None]:
             f"{label} claims more pixels than are taken from one picture: {error}"
         ) from error
     except UnidentifiedImageError:
+        if label.strip("'").lower().endswith(VIDEOS):
+            raise ImageError(f"{label} is a video; a picture is needed here") from None
         raise ImageError(f"{label} is not a picture in a format that Pillow reads here") from None
     except Exception as error:  # on malformed bytes Pillow's readers raise nearly anything
         raise ImageError(f"{label} is broken or cut short: {error}") from error

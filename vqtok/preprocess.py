@@ -1,17 +1,17 @@
-"""The one way from a picture to pixels on the grid, for training, tokenizer, server and jobs.
+"""The one way from a picture or clip to pixels on the grid, for all who need them.
 
 `load_image` makes RGB of any source; a `Preprocess` says how that becomes the (h, w, 3) uint8
 which the encoder sees: what part of the picture, resized by which implementation, laid where.
 A few percent of the ids change with the filter alone, so an implementation that gives other
-bytes has another name. Nothing is normalised here; the model does that itself.
+bytes has another name. Nothing is normalised here; the model does that itself. All frames of a clip
+are treated alike.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
@@ -26,6 +26,7 @@ from pydantic import (
 )
 
 from vqtok.errors import ConfigError, ImageError, LoadError, UnknownNameError, did_you_mean
+from vqtok.geometry import POLICIES, Geometry, fit, geometry
 from vqtok.pictures import (
     MAX_PIXELS,
     MAX_SIDE,
@@ -36,21 +37,26 @@ from vqtok.pictures import (
     name_of,
     probe_pictures,
 )
-from vqtok.resize import RESIZERS, Size, halved
+from vqtok.resize import RESIZERS, Size
 
 __all__ = [
     "CONFIG_NAME",
     "RESIZERS",
+    "UNSIZED",
     "Geometry",
+    "Prepared",
     "Preprocess",
     "fit",
     "geometry",
     "load_image",
+    "prepare",
     "preprocess",
+    "preprocess_frames",
     "probe_pixels",
 ]
 
 CONFIG_NAME = "preprocessor_config.json"
+UNSIZED = ("native", "extend")  # policies that leave each picture its own size
 _FOREIGN_KEYS = ("image_processor_type", "processor_class")  # transformers' own, in the same file
 
 Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
@@ -70,18 +76,21 @@ class Preprocess(BaseModel):
                 stretch  the whole picture, resized to `size`
                 pad      the whole picture, resized to fit into `size`, `background` around it
                 native   the picture's own size, cut in the middle to a multiple of `stride`
+                extend   the picture's own size, its right and bottom edges repeated up to a
+                         multiple of `stride`; decoding cuts them off again
                 adm, taming  as published; take `Preprocess.preset`
-    size        (height, width), or one number for a square; None with native
+    size        (height, width), or one number for a square; None with native and extend
     stride      pixels that one grid cell is wide and high; both sides come out as multiples of it
     resize      a name of `RESIZERS`
     background  RGB under transparent pixels and around padded pictures
     max_pixels  a picture with more is refused before it is decoded
-    max_area    native only: a picture with more pixels is shrunk to fit, keeping its shape
+    max_area    native and extend only: a picture with more pixels is shrunk to fit, keeping its
+                shape; what extend adds does not count
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    policy: Literal["center", "stretch", "pad", "native", "adm", "taming"] = "center"
+    policy: Literal["center", "stretch", "pad", "native", "extend", "adm", "taming"] = "center"
     size: Side | tuple[Side, Side] | None = Field(
         default=None, description=f"a whole number from 1 to {MAX_SIDE}, or (height, width) of such"
     )
@@ -124,16 +133,16 @@ class Preprocess(BaseModel):
             raise ConfigError(
                 f"there is no resize called {self.resize!r}. {did_you_mean(self.resize, RESIZERS)}"
             )
-        if self.policy == "native":
-            self._check_native()
+        if self.keeps_size:
+            self._check_unsized()
         else:
             self._check_sized()
         return self
 
-    def _check_native(self) -> None:
+    def _check_unsized(self) -> None:
         if self.size is not None:
             raise ConfigError(
-                f"policy 'native' keeps each picture's own size; leave out size={self.size}"
+                f"policy {self.policy!r} keeps each picture's own size; leave out size={self.size}"
             )
         if self.max_area is not None and self.max_area < 4 * self.stride**2:
             raise ConfigError(
@@ -144,7 +153,8 @@ class Preprocess(BaseModel):
     def _check_sized(self) -> None:
         if self.max_area is not None:
             raise ConfigError(
-                f"max_area is for policy 'native'; with policy {self.policy!r} the size is fixed"
+                f"max_area is for policy 'native' or 'extend'; with policy {self.policy!r} the "
+                "size is fixed"
             )
         if self.size is None:
             raise ConfigError(f"policy {self.policy!r} needs a size, such as size=256")
@@ -154,10 +164,15 @@ class Preprocess(BaseModel):
             raise ConfigError(f"size={self.size} is not a multiple of the stride, {self.stride}")
 
     @property
+    def keeps_size(self) -> bool:
+        """Whether each picture keeps its own size, so that results differ in theirs."""
+        return self.policy in UNSIZED
+
+    @property
     def sides(self) -> Size:
-        """Height and width of every result; an error with policy native, which fixes neither."""
+        """Height and width of every result; an error where pictures keep their own size."""
         if self.size is None:
-            raise ConfigError("policy 'native' fixes no size; ask `fit` about one picture")
+            raise ConfigError(f"policy {self.policy!r} fixes no size; ask `fit` about one picture")
         return (self.size, self.size) if isinstance(self.size, int) else self.size
 
     @classmethod
@@ -183,7 +198,7 @@ class Preprocess(BaseModel):
     def identity(self) -> dict[str, Any]:
         """What changes pixels and is not the default, as JSON has it; a fingerprint hashes this."""
         unused = {"max_pixels"}
-        if self.policy != "native":
+        if not self.keeps_size:
             unused.add("stride")
         elif self.max_area is None:
             unused.add("resize")
@@ -233,121 +248,66 @@ def _sentence(error: ValidationError, settings: Mapping[str, Any]) -> str:
         return f"preprocessing has no setting {name!r}. {did_you_mean(name, fields)}"
     value = settings[name]
     if name == "policy":
-        return f"there is no policy called {value!r}. {did_you_mean(str(value), _POLICIES)}"
+        return f"there is no policy called {value!r}. {did_you_mean(str(value), POLICIES)}"
     return f"{name}={value!r} is not {fields[name].description}"
 
 
-class Geometry(NamedTuple):
-    """Which pixels of a picture end up where; heights before widths, tops before lefts."""
+class Prepared(NamedTuple):
+    """A picture as the encoder sees it.
 
-    box: tuple[int, int, int, int]  # top, left, bottom, right: the part that is used
-    scaled: Size  # what the box is resized to
-    at: tuple[int, int]  # where its corner lies in the result: negative cuts, positive pads
-    size: Size  # of the result
-
-
-def geometry(
-    height: int, width: int, settings: Preprocess, *, name: str = "the picture"
-) -> Geometry:
-    """What `settings` do to a picture of this size, without touching pixels."""
-    return _POLICIES[settings.policy](height, width, settings, name)
-
-
-def fit(height: int, width: int, settings: Preprocess) -> Size:
-    """Height and width, in pixels, that a picture of this size comes out with."""
-    return geometry(height, width, settings).size
-
-
-def _center(height: int, width: int, settings: Preprocess, name: str) -> Geometry:
-    size = settings.sides
-    box = _shaped_like(size, height, width)
-    top, left = (height - box[0]) // 2, (width - box[1]) // 2
-    return Geometry((top, left, top + box[0], left + box[1]), size, (0, 0), size)
-
-
-def _stretch(height: int, width: int, settings: Preprocess, name: str) -> Geometry:
-    return _whole(height, width, settings.sides, settings.sides)
-
-
-def _pad(height: int, width: int, settings: Preprocess, name: str) -> Geometry:
-    scaled = _shaped_like((height, width), *settings.sides)
-    return _whole(height, width, scaled, settings.sides)
-
-
-def _native(height: int, width: int, settings: Preprocess, name: str) -> Geometry:
-    scaled, area = (height, width), settings.max_area
-    if area is not None and height * width > area:
-        scaled = (math.isqrt(area * height // width), math.isqrt(area * width // height))
-    size = tuple(side // settings.stride * settings.stride for side in scaled)
-    if min(size) < 1:
-        shrunk = f", shrunk to {scaled[1]} x {scaled[0]}" if scaled != (height, width) else ""
-        raise ImageError(
-            f"{name} is {width} wide and {height} high{shrunk}; policy 'native' needs at least "
-            f"one cell of {settings.stride} x {settings.stride} pixels"
-        )
-    return _whole(height, width, scaled, (size[0], size[1]))
-
-
-def _adm(height: int, width: int, settings: Preprocess, name: str) -> Geometry:
-    # The halved sides, rounded down, decide the final ones.
-    half = halved(height, width, min(settings.sides))
-    return _covering(height, width, half, settings, name)
-
-
-def _taming(height: int, width: int, settings: Preprocess, name: str) -> Geometry:
-    return _covering(height, width, (height, width), settings, name)
-
-
-_POLICIES: dict[str, Callable[[int, int, Preprocess, str], Geometry]] = {
-    "center": _center,
-    "stretch": _stretch,
-    "pad": _pad,
-    "native": _native,
-    "adm": _adm,
-    "taming": _taming,
-}
-
-
-def _whole(height: int, width: int, scaled: Size, size: Size) -> Geometry:
-    """The whole picture, its middle on the middle of the result."""
-    at = tuple(
-        room // 2 if room >= 0 else -(-room // 2)
-        for room in (size[0] - scaled[0], size[1] - scaled[1])
-    )
-    return Geometry((0, 0, height, width), scaled, (at[0], at[1]), size)
-
-
-def _shaped_like(shape: Size, height: int, width: int) -> Size:
-    """The largest box in (height, width) with the sides' ratio of `shape`, rounded half up."""
-    across, down = width * shape[0], height * shape[1]
-    if across >= down:
-        return height, max(1, (2 * down + shape[0]) // (2 * shape[0]))
-    return max(1, (2 * across + shape[1]) // (2 * shape[1])), width
-
-
-def _covering(height: int, width: int, shape: Size, settings: Preprocess, name: str) -> Geometry:
-    """The whole picture, in the ratio of `shape`, so that its short side is the result's.
-
-    In floats and with their rounding, as the published code has it.
+    pixels  (h, w, 3) uint8 on the grid
+    size    height and width of what decoding gives back: less than that of `pixels` where the
+            policy is extend
     """
-    scale = settings.sides[0] / min(shape)
-    scaled = round(shape[0] * scale), round(shape[1] * scale)
-    if scaled[0] * scaled[1] > settings.max_pixels:
-        raise ImageError(
-            f"{name} is {width} wide and {height} high; before its crop it would be resized to "
-            f"{scaled[1]} x {scaled[0]}, {scaled[0] * scaled[1]} pixels; at most "
-            f"{settings.max_pixels} are made"
-        )
-    return _whole(height, width, scaled, settings.sides)
+
+    pixels: Pixels
+    size: Size
 
 
 def preprocess(source: ImageSource, settings: Preprocess, *, name: str | None = None) -> Pixels:
     """Any picture -> (h, w, 3) uint8 on the grid; sources and `name` as `load_image` has them."""
+    return prepare(source, settings, name=name).pixels
+
+
+def prepare(source: ImageSource, settings: Preprocess, *, name: str | None = None) -> Prepared:
+    """`preprocess`, and the size that the picture comes back with."""
     name = name or name_of(source)
     pixels = load_image(
         source, background=settings.background, max_pixels=settings.max_pixels, name=name
     )
     plan = geometry(pixels.shape[0], pixels.shape[1], settings, name=name)
+    return Prepared(_placed(pixels, plan, settings), plan.kept)
+
+
+def preprocess_frames(
+    frames: Iterable[ImageSource], settings: Preprocess, *, name: str = "the clip"
+) -> Iterator[Pixels]:
+    """The frames of one clip -> (h, w, 3) uint8 each, one at a time.
+
+    The first frame's size says what becomes of them all (`geometry` tells, and what comes back); a
+    frame of another size is an `ImageError`. `name` is what errors call the clip.
+    """
+    plan, size = None, tuple[int, ...]()
+    for number, frame in enumerate(frames):
+        pixels = load_image(
+            frame,
+            background=settings.background,
+            max_pixels=settings.max_pixels,
+            name=f"frame {number} of {name}",
+        )
+        if plan is None:
+            size = pixels.shape
+            plan = geometry(pixels.shape[0], pixels.shape[1], settings, name=name)
+        elif pixels.shape != size:
+            raise ImageError(
+                f"frame {number} of {name} is {pixels.shape[1]} wide and {pixels.shape[0]} high, "
+                f"the first is {size[1]} x {size[0]}; the frames of a clip have one size"
+            )
+        yield _placed(pixels, plan, settings)
+
+
+def _placed(pixels: Pixels, plan: Geometry, settings: Preprocess) -> Pixels:
+    """A picture's pixels where the plan has them."""
     top, left, bottom, right = plan.box
     part = pixels[top:bottom, left:right]
     if part.shape[:2] != plan.scaled:
@@ -359,9 +319,11 @@ def _lay(part: Pixels, plan: Geometry, background: tuple[int, int, int]) -> Pixe
     """The resized part on its place in a result of the planned size."""
     if plan.scaled == plan.size:
         return np.ascontiguousarray(part)
+    (top, left), (height, width) = plan.at, plan.scaled
+    if plan.edges:
+        return np.pad(part, ((0, plan.size[0] - height), (0, plan.size[1] - width), (0, 0)), "edge")
     result = np.empty((*plan.size, 3), np.uint8)
     result[:] = background
-    (top, left), (height, width) = plan.at, plan.scaled
     seen = result[max(top, 0) : top + height, max(left, 0) : left + width]
     down, across = max(-top, 0), max(-left, 0)
     seen[:] = part[down : down + seen.shape[0], across : across + seen.shape[1]]

@@ -29,8 +29,6 @@ SCHEMA = "vqtok-probe/1"
 LATENT_BOUND = 1e-4
 # An id whose vector lies closer than this to another code's cell, in units of rms, is a near tie.
 TIE_BOUND = 1e-6
-# The side of a probe picture, in tokens: large enough for every layer to see beyond its padding.
-SIDE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,11 +141,11 @@ def _moved(model: AutoencoderBase, latents: Tensor, ids: Tensor) -> tuple[Tensor
 
 
 def _pixels(model: AutoencoderBase) -> Tensor:
-    """(N, 3, H, W) uint8: the built-in test pictures, a few tokens on a side.
+    """(N, 3, H, W) uint8: the built-in test pictures, in the model's `probe_size`.
 
     For a model of clips (N, 3, T, H, W): the same, moved along by a pixel with each frame.
     """
-    *frames, height, width = (SIDE * step for step in model.stride)
+    *frames, height, width = model.probe_size()
     found = probe_pixels(Preprocess(policy="stretch", size=(height, width)))
     pictures = torch.stack([torch.from_numpy(p) for p in found]).movedim(-1, 1)
     for count in frames:

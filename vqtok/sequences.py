@@ -48,17 +48,16 @@ def as_list(images: Any) -> list[Any]:
 def named(images: Any) -> Iterator[tuple[Any, str | None]]:
     """Each picture with what messages call it; what an iterator yields is taken as it comes."""
     if isinstance(images, Iterator) and not hasattr(images, "read"):
-        return ((source, source_name(source, index, 2)) for index, source in enumerate(images))
+        return ((source, source_name(source, index)) for index, source in enumerate(images))
     sources = as_list(images)
-    total = len(sources)
-    return ((source, source_name(source, index, total)) for index, source in enumerate(sources))
+    if len(sources) == 1:
+        return iter([(sources[0], None)])
+    return ((source, source_name(source, index)) for index, source in enumerate(sources))
 
 
-def source_name(source: Any, index: int, total: int) -> str | None:
-    """What messages call a picture that has no path."""
-    if isinstance(source, (str, os.PathLike)):
-        return None
-    return f"picture {index}" if total > 1 else None
+def source_name(source: Any, index: int, kind: str = "picture") -> str | None:
+    """What messages call one of several pictures or clips that has no path."""
+    return None if isinstance(source, (str, os.PathLike)) else f"{kind} {index}"
 
 
 def as_rows(sequences: Any) -> list[Any]:
@@ -133,17 +132,24 @@ def table(rows: list[npt.NDArray[np.int64]], width: int) -> npt.NDArray[np.int64
     return np.array(rows, np.int64).reshape(len(rows), width)
 
 
-def parse_grid(shape: Any) -> tuple[int, int]:
-    """(h, w), or (1, h, w) as image_grid_thw has it -> (h, w)."""
+def parse_grid(shape: Any, axes: int = 2) -> tuple[int, ...]:
+    """The grid of a picture (h, w), a clip (t, h, w) or a sequence (L,), by its number of `axes`.
+
+    Rows of image_grid_thw, (1, h, w) and (1, 1, L), are taken too, and a picture's for a clip.
+    """
     try:
         sides = [operator.index(side) for side in shape]
     except TypeError:
         sides = []
-    if len(sides) == 3 and sides[0] == 1:
+    while len(sides) > axes and sides[0] == 1:
         sides = sides[1:]
-    if len(sides) != 2 or min(sides) < 1:
-        raise CodesError(f"a picture's grid is (h, w), both at least 1; got {shape!r}")
-    return sides[0], sides[1]
+    if axes == 3 and len(sides) == 2:
+        sides = [1, *sides]
+    if len(sides) != axes or min(sides) < 1:
+        forms = {1: "a sequence's grid is (L,)", 2: "a picture's grid is (h, w), both"}
+        form = forms.get(axes, "a clip's grid is (t, h, w), all")
+        raise CodesError(f"{form} at least 1; got {shape!r}")
+    return tuple(sides)
 
 
 def as_output(pixels: npt.NDArray[np.uint8], output_type: OutputType) -> Any:

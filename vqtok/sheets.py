@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +11,9 @@ from PIL import Image
 
 if TYPE_CHECKING:
     from vqtok.tokenizer import VisualTokenizer
+    from vqtok.types import Codes
 
-__all__ = ["code_colours", "code_map", "colours_of", "gallery", "sheet"]
+__all__ = ["code_colours", "code_map", "colours_of", "gallery", "map_of", "plane", "sheet"]
 
 Pixels = npt.NDArray[np.uint8]
 GAP = 4
@@ -23,11 +24,10 @@ def colours_of(tok: VisualTokenizer) -> Pixels:
 
     These differ in the vectors by the first code alone, all others being 0.
     """
-    axes = (1, tok.codebook_size, *([tok.vocab.depth] if tok.vocab.depth else []))
-    ids = np.zeros(axes, np.int64)
-    first = ids[..., 0] if tok.vocab.depth else ids
-    first[:] = np.arange(tok.codebook_size)
-    return code_colours(tok.latents([ids])[0][:, 0].T.cpu().numpy())
+    ids = np.arange(tok.codebook_size)
+    if tok.vocab.depth:
+        ids = np.pad(ids[:, None], ((0, 0), (0, tok.vocab.depth - 1)))
+    return code_colours(tok.vectors(ids).cpu().numpy())
 
 
 def code_colours(codebook: npt.NDArray[np.float32]) -> Pixels:
@@ -61,6 +61,25 @@ def code_map(ids: npt.NDArray[np.integer], colours: Pixels, size: tuple[int, int
     """Ids (h, w) -> (H, W, 3): a square of each code's colour."""
     small = Image.fromarray(colours[ids])
     return np.asarray(small.resize((size[1], size[0]), Image.Resampling.NEAREST))
+
+
+def plane(ids: Any, depth: int = 0, scales: Sequence[tuple[int, int]] = ()) -> Any:
+    """Codes of one picture or clip, an array or tensor -> (h, w) or (t, h, w) to look at.
+
+    Of several codes a token the first; of several scales the finest; of another sequence, whose
+    codes have no place in the picture, all in a row.
+    """
+    first = ids[..., 0] if depth else ids
+    if scales:
+        height, width = scales[-1]
+        return first[-height * width :].reshape(height, width)
+    return first[None] if first.ndim == 1 else first
+
+
+def map_of(codes: Codes) -> npt.NDArray[np.integer]:
+    """The codes of one picture (h, w) or clip (t, h, w), to look at: see `plane`."""
+    found: npt.NDArray[np.integer] = plane(codes.ids[0], codes.depth, codes.scales)
+    return found
 
 
 def sheet(original: Pixels, back: Pixels, ids: npt.NDArray[np.integer], colours: Pixels) -> Pixels:

@@ -20,6 +20,11 @@ class TokenIds:
     vocab: VisualVocab
 
     @property
+    def grid_axes(self) -> int:
+        """Axes of a grid: 2 for pictures (h, w), 3 for clips (t, h, w), 1 for a sequence (L,)."""
+        return 1 if self.vocab.is_flat else 2
+
+    @property
     def codebook_size(self) -> int:
         """K, the number of codes."""
         return self.vocab.codebook_size
@@ -65,11 +70,11 @@ class TokenIds:
     def prefix_allowed_tokens_fn(
         self, grid: Grid, prompt_length: int
     ) -> Callable[[int, Any], list[int]]:
-        """For `generate`: lets a model write one picture of `grid` (h, w) after the prompt.
+        """For `generate`: lets a model write one picture or clip of `grid` after the prompt.
 
         All prompts of a batch are `prompt_length` ids long, so pad them on the left.
         """
-        shape = parse_grid(grid)
+        shape = parse_grid(grid, self.grid_axes)
 
         def allowed(batch: int, ids: Any) -> list[int]:
             return list(self.vocab.allowed_next(ids[prompt_length:], shape))

@@ -2,47 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from vqtok import batches
-from vqtok.errors import CodesError, ConfigError, InputError
-from vqtok.hub import push_folder, resolve
-from vqtok.preprocess import Preprocess
+from vqtok.errors import CodesError
+from vqtok.grid_codes import GridCodes
+from vqtok.hub import push_folder
+from vqtok.preprocess import UNSIZED, Preprocess
 from vqtok.sequences import (
     OutputType,
-    as_output,
     as_rows,
     check_output_type,
     check_padding,
     pad,
     padded_length,
-    parse_grid,
     table,
 )
-from vqtok.token_ids import Grid, TokenIds
-from vqtok.types import Codec, Codes, Fingerprint
+from vqtok.token_ids import Grid
+from vqtok.types import Codec, Fingerprint
 from vqtok.vocab import VisualVocab
 
 if TYPE_CHECKING:
     import os
 
     import torch
-    from torch import Tensor
     from transformers import BatchFeature
 
     from vqtok.autoencoders import AutoencoderBase
-    from vqtok.codec import TorchCodec
 
 __all__ = ["VisualTokenizer"]
 
 
-class VisualTokenizer(TokenIds):
+class VisualTokenizer(GridCodes):
     """A preprocessing rule, a codec, and the place of its codes in a vocabulary.
 
     `tok(images)` gives ids as a text tokenizer does; `tok.decode(ids)` needs nothing else, for rows
@@ -72,12 +67,14 @@ class VisualTokenizer(TokenIds):
     ) -> VisualTokenizer:
         """A tokenizer around a model in memory, as its weights are now; puts it in eval mode.
 
-        Without `settings`, pictures keep their size and are cut to a multiple of the stride. A
-        model that is trained on afterwards is another tokenizer: make a new one.
+        Without `settings`, pictures keep their size and are cut to a multiple of the stride, or
+        come to the one size that the model takes. A model that is trained on afterwards is another
+        tokenizer: make a new one.
         """
         from vqtok import fingerprint
+        from vqtok.folders import plain_settings
 
-        settings = settings or Preprocess(policy="native", stride=model.spatial_compression_ratio)
+        settings = settings or plain_settings(model)
         return cls._of(model, fingerprint.of_model(model, settings), settings, vocab, precision)
 
     @classmethod
@@ -93,19 +90,27 @@ class VisualTokenizer(TokenIds):
         token: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         local_files_only: bool = False,
+        filename: str | None = None,
+        family: str | None = None,
+        config: str | os.PathLike[str] | Mapping[str, Any] | None = None,
     ) -> VisualTokenizer:
         """From a folder, the name of a tokenizer in the package, or `org/name` on the hub.
 
-        `precision` other than "ieee32" is faster on a GPU and changes some ids.
+        Also from another project's checkpoint: its file, a name such as "llamagen-vq16", or
+        `org/name` with `filename`. It is converted at first, and kept; see `vqtok.obtain` for
+        `family` and `config`. `precision` other than "ieee32" is faster on a GPU and changes some
+        ids.
         """
         from vqtok.codec import check_device
         from vqtok.folders import load
+        from vqtok.obtain import obtain
         from vqtok.precision import check_precision
 
         check_precision(precision)
         if device is not None:
             check_device(device)
-        found = resolve(name, revision, subfolder, variant, token, cache_dir, local_files_only)
+        place = revision, subfolder, variant, token, cache_dir, local_files_only
+        found = obtain(name, *place, filename, family, config)
         tok = cls._of(*load(found.path, variant), precision)
         return tok if device is None else tok.to(device)
 
@@ -118,12 +123,14 @@ class VisualTokenizer(TokenIds):
         vocab: VisualVocab | None,
         precision: str,
     ) -> VisualTokenizer:
+        from vqtok.clip_codec import TorchClipCodec
         from vqtok.codec import TorchCodec, check_parts
+        from vqtok.folders import vocab_of
 
-        if vocab is None:
-            vocab = VisualVocab(model.quantize.codebook_size, depth=model.quantize.depth)
+        vocab = vocab or vocab_of(model)
         check_parts(model, settings, vocab)
-        return cls(TorchCodec(model, fingerprint, precision), settings, vocab)
+        kind = TorchClipCodec if model.is_video else TorchCodec
+        return cls(kind(model, fingerprint, precision), settings, vocab)
 
     def save_pretrained(
         self,
@@ -165,7 +172,7 @@ class VisualTokenizer(TokenIds):
         """
         from vqtok import fingerprint
 
-        if changes.get("policy") == "native":
+        if changes.get("policy") in UNSIZED:
             changes = {"size": None, **changes}
         settings = self.settings.changed(**changes)
         codec = self._torch_codec()
@@ -177,36 +184,10 @@ class VisualTokenizer(TokenIds):
     # --- what it is -------------------------------------------------------------------------
 
     @property
-    def batch_size(self) -> int:
-        """Pictures of one size that go through the model together; ids do not depend on it."""
-        return self._batch_size
-
-    @batch_size.setter
-    def batch_size(self, size: int) -> None:
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise ConfigError(f"batch_size is a whole number, at least 1; got {size!r}")
-        self._batch_size = size
-
-    @property
     def model(self) -> AutoencoderBase:
         """The autoencoder."""
         model: AutoencoderBase = self._torch_codec().model
         return model
-
-    @property
-    def codebook(self) -> Tensor:
-        """(K, D) float32: the codes as vectors."""
-        import torch
-
-        if self.vocab.depth:
-            raise InputError(
-                f"this tokenizer has {self.vocab.depth} codes a token and no single codebook; "
-                "see `model.quantize`"
-            )
-        ids = np.arange(self.codebook_size)[None, None]
-        codes = Codes(ids, np.zeros((1, 2), np.int32), self.codebook_size)
-        vectors = self._torch_codec().latents(codes)  # (1, D, 1, K)
-        return torch.movedim(vectors[0, :, 0], 0, 1).contiguous()
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -235,42 +216,6 @@ class VisualTokenizer(TokenIds):
     def __repr__(self) -> str:
         return f"VisualTokenizer({self.fingerprint}, {self.codebook_size} codes, {self.precision})"
 
-    # --- grids of codes ------------------------------------------------------------------------
-
-    def encode_codes(self, images: Any) -> list[Tensor]:
-        """Pictures -> a LongTensor (h, w), or (h, w, Q), for each; sizes may differ.
-
-        A picture is a path, bytes, a PIL image, an array or a tensor (`vqtok.preprocess`), or there
-        are several in any collection. Of those that an iterator yields memory holds a few at once.
-        """
-        import torch
-
-        return [torch.from_numpy(codes.ids[0].astype(np.int64)) for codes in self._codes(images)]
-
-    def encode_pixels(self, pixels: Sequence[npt.NDArray[np.uint8]]) -> list[Codes]:
-        """Preprocessed pixels, uint8 (h, w, 3) each -> codes, each a batch of one."""
-        return batches.encode_pixels(self.codec, pixels, self.batch_size)
-
-    def decode_codes(
-        self, codes: Codes | Iterable[Any], output_type: OutputType = "pil"
-    ) -> list[Any]:
-        """Grids of codes (h, w) or (h, w, Q) -> pictures.
-
-        Those are PIL images, uint8 arrays (H, W, 3) or tensors (3, H, W), as `output_type` "pil",
-        "np" or "pt" says. `Codes` of another codebook are a `MismatchError`.
-        """
-        check_output_type(output_type)
-        grids = self._as_codes(codes)
-        pictures: list[Any] = [None] * len(grids)
-        for row, pixels in batches.decoded(self.codec, grids, self.batch_size):
-            pictures[row] = as_output(pixels, output_type)
-        return pictures
-
-    def latents(self, codes: Codes | Iterable[Any]) -> list[Tensor]:
-        """Grids of codes -> the vectors that they stand for, (D, h, w) float32 each."""
-        codec = self._torch_codec()
-        return [codec.latents(one)[0] for one in self._as_codes(codes)]
-
     # --- flat ids ------------------------------------------------------------------------------
 
     def __call__(
@@ -286,7 +231,8 @@ class VisualTokenizer(TokenIds):
         """Pictures -> input_ids and attention_mask (N, L), and image_grid_thw (N, 3), all int64.
 
         Without `return_tensors` they are lists of lists. Nothing is ever cut: a picture that takes
-        more than `max_length` ids is an error.
+        more than `max_length` ids is an error. The grid of a picture is (1, h, w), that of a
+        sequence of codes (1, 1, L).
         """
         from transformers import BatchFeature
 
@@ -296,7 +242,7 @@ class VisualTokenizer(TokenIds):
         length = padded_length([len(row) for row in rows], padding, max_length, return_tensors)
         ids = [pad(row, length, self.pad_token_id, padding_side) for row in rows]
         mask = [pad(np.ones_like(row), length, 0, padding_side) for row in rows]
-        shapes = [np.array((1, *grid.shape[:2])) for grid in grids]
+        shapes = [np.array((1, 1, *grid.shape[: self.grid_axes])[-3:]) for grid in grids]
         data = dict(zip(self.model_input_names, (ids, mask, shapes), strict=True))
         if return_tensors is None:
             return BatchFeature({k: [row.tolist() for row in v] for k, v in data.items()})
@@ -312,12 +258,13 @@ class VisualTokenizer(TokenIds):
         return ids
 
     def decode(self, ids: Any, grid: Grid | None = None, *, output_type: OutputType = "pil") -> Any:
-        """The ids of one picture -> that picture.
+        """The ids of one picture or clip -> that picture or clip.
 
-        They are a list, an array or a tensor (L,) on any device, padded or not. `grid` (h, w) is
-        needed only where rows do not end with an id of their own.
+        They are a list, an array or a tensor (L,) on any device, padded or not. `grid`, (h, w) or
+        (t, h, w), is needed only where rows do not end with an id of their own. Ids alone do not
+        tell how many of a clip's last frames were repeated: those come back, too.
         """
-        codes = self.vocab.unflatten(ids, None if grid is None else parse_grid(grid))
+        codes = self.vocab.unflatten(ids, self._grid(grid))
         picture: Any = self.decode_codes([codes], output_type)[0]
         return picture
 
@@ -328,10 +275,10 @@ class VisualTokenizer(TokenIds):
         *,
         output_type: OutputType = "pil",
     ) -> list[Any]:
-        """The ids of several pictures -> those pictures; `grids` (N, 2) or (N, 3)."""
+        """The ids of several pictures or clips -> those; `grids` (N, 2) or (N, 3)."""
         check_output_type(output_type)
         rows = as_rows(sequences)
-        shapes = [None] * len(rows) if grids is None else [parse_grid(shape) for shape in grids]
+        shapes = [None] * len(rows) if grids is None else [self._grid(shape) for shape in grids]
         if len(shapes) != len(rows):
             raise CodesError(f"there are {len(rows)} sequences and {len(shapes)} grids")
         codes = []
@@ -353,20 +300,3 @@ class VisualTokenizer(TokenIds):
 
         self.vocab = attach(self.vocab, text_tokenizer, lm)
         return self
-
-    # --- inside -----------------------------------------------------------------------------
-
-    def _codes(self, images: Any) -> list[Codes]:
-        return batches.encode_images(self.codec, self.settings, images, self.batch_size)
-
-    def _as_codes(self, grids: Any) -> list[Codes]:
-        return batches.as_codes(grids, self.codebook_size, self.vocab.depth)
-
-    def _torch_codec(self) -> TorchCodec:
-        from vqtok.codec import TorchCodec
-
-        if not isinstance(self.codec, TorchCodec):
-            raise InputError(
-                f"this tokenizer runs on {type(self.codec).__name__}, which holds no torch model"
-            )
-        return self.codec

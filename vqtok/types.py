@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, runtime_checkable
 
@@ -15,7 +15,9 @@ from vqtok.errors import CodesError, LoadError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["CodeSums", "Codec", "Codes", "Encoder", "Fingerprint", "Quantized"]
+    from vqtok.frames import FramePlan
+
+__all__ = ["ClipCodec", "CodeSums", "Codec", "Codes", "Encoder", "Fingerprint", "Quantized"]
 
 
 class CodeSums(NamedTuple):
@@ -49,10 +51,14 @@ class Codes:
     """A batch of code grids of one shape, and where they come from.
 
     ids            (N, *grid) or (N, *grid, Q), an integer array in [0, codebook_size)
-    sizes          (N, 2) height and width in pixels of the pictures that the grids stand for
+    sizes          (N, 2) height and width in pixels of the pictures that the grids stand for, or
+                   (N, 3) frames, height and width of clips; 0 where it is not known. A grid may
+                   stand for a little more, which is cut off again
     codebook_size  K
     codebook       the codebook's sha256 in the fingerprint, or "" where it is not known
     depth          Q, the number of codes a token has, or 0 where ids have no such axis
+    scales         height and width of each grid, coarse to fine, where the codes of several follow
+                   each other in ids (N, L)
     """
 
     ids: npt.NDArray[np.integer]
@@ -60,6 +66,7 @@ class Codes:
     codebook_size: int
     codebook: str = ""
     depth: int = 0
+    scales: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.ids, np.ndarray):
@@ -75,19 +82,27 @@ class Codes:
         if self.ids.ndim < (3 if self.depth else 2):
             shape = "(N, *grid, Q)" if self.depth else "(N, *grid)"
             raise CodesError(f"codes have the shape {shape}; got {self.ids.shape}")
-        if self.sizes.shape != (len(self.ids), 2):
+        rows = len(self.ids)
+        if self.sizes.shape not in ((rows, 2), (rows, 3)):
             raise CodesError(
-                f"sizes has the shape (N, 2), here ({len(self.ids)}, 2); got {self.sizes.shape}"
+                f"sizes has the shape (N, 2), or (N, 3) for clips, here N = {rows}; got "
+                f"{self.sizes.shape}"
             )
         if self.depth and self.ids.shape[-1] != self.depth:
             raise CodesError(
                 f"depth={self.depth}, but the last axis of the codes, whose shape is "
                 f"{self.ids.shape}, is not that long"
             )
+        if self.scales and self.grid != (sum(h * w for h, w in self.scales),):
+            raise CodesError(
+                f"the scales {' '.join(f'{h}x{w}' for h, w in self.scales)} hold "
+                f"{sum(h * w for h, w in self.scales)} codes; got codes of the shape "
+                f"{self.ids.shape}"
+            )
 
     @property
     def grid(self) -> tuple[int, ...]:
-        """The shape of one picture's grid: (h, w), or (t, h, w) for a clip."""
+        """The shape of one picture's codes: (h, w); (t, h, w) for a clip; (L,) for a sequence."""
         shape = self.ids.shape[1:]
         return shape[:-1] if self.depth else shape
 
@@ -111,8 +126,8 @@ class Codes:
         if not isinstance(other, Codes):
             return NotImplemented
         return (
-            (self.codebook_size, self.codebook, self.depth)
-            == (other.codebook_size, other.codebook, other.depth)
+            (self.codebook_size, self.codebook, self.depth, self.scales)
+            == (other.codebook_size, other.codebook, other.depth, other.scales)
             and np.array_equal(self.ids, other.ids)
             and np.array_equal(self.sizes, other.sizes)
         )
@@ -204,8 +219,32 @@ class Codec(Encoder, Protocol):
     """An `Encoder` that also knows the way back."""
 
     def decode(self, codes: Codes) -> npt.NDArray[np.uint8]:
-        """Codes of N grids -> (N, H, W, 3) uint8 pixels.
+        """Codes of N grids -> all their pixels, (N, H, W, 3) uint8.
 
         `MismatchError` where another codebook made them; see `Fingerprint.can_decode`.
         """
+        ...
+
+
+@runtime_checkable
+class ClipCodec(Codec, Protocol):
+    """A `Codec` of clips, whose batches have the shape (N, T, H, W, 3)."""
+
+    def plan_frames(self, count: int) -> FramePlan:
+        """What becomes of so many frames."""
+        ...
+
+    def encode_frames(
+        self, frames: Iterable[npt.NDArray[np.uint8]], size: tuple[int, int]
+    ) -> Codes:
+        """One clip, frame by frame (h, w, 3) -> its codes, a batch of one.
+
+        Memory holds a few frames at a time. The last one is repeated as `plan_frames` says.
+
+        size  height and width that come back: less than those of a frame where it was extended
+        """
+        ...
+
+    def decode_frames(self, codes: Codes) -> Iterator[npt.NDArray[np.uint8]]:
+        """The codes of one clip -> its frames (H, W, 3), one by one, cut to `codes.sizes`."""
         ...

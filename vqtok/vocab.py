@@ -2,7 +2,9 @@
 
 A picture becomes `boi`, its rows of codes, each closed by `eol`, and `eoi`. So the sequence says
 by itself how large the grid is. A clip closes each frame with `eof`; a clip of one frame is
-written as the picture that it is. Integers only: this module knows neither torch nor weights.
+written as the picture that it is. Codes that form no grid, those of several scales or of a
+one-dimensional tokenizer, stand between `boi` and `eoi` as they are, in the order "sequence".
+Integers only: this module knows neither torch nor weights.
 """
 
 from __future__ import annotations
@@ -16,16 +18,16 @@ import numpy as np
 import numpy.typing as npt
 
 from vqtok.errors import CodesError, ConfigError, LoadError, did_you_mean
+from vqtok.layouts import Ids, Layout, closed, integers, shape_of
 
 __all__ = ["ORDERS", "SPECIALS", "VisualVocab"]
 
-ORDERS = ("raster", "column")
+ORDERS = ("raster", "column", "sequence")
 # Begin and end of a picture, end of a row and of a frame, padding.
 SPECIALS = ("boi", "eoi", "eol", "eof", "pad")
 # Stands for the ids right after the codes, which the codes' own range decides.
 AFTER_CODES = cast(int, None)
 
-Ids = npt.NDArray[np.int64]
 Places = npt.NDArray[np.intp]
 
 
@@ -38,8 +40,10 @@ class VisualVocab:
     boi, eoi       begin and end of a picture
     eol, eof       end of a row, end of a frame of a clip
     pad            fills shorter sequences of a batch; may be `eoi`
-    order          "raster", row by row, or "column", column by column, each then closed by `eol`
-    row_ends       whether `eol` and `eof` are written; without them the grid has to be known
+    order          "raster", row by row, or "column", column by column, each then closed by `eol`;
+                   "sequence" where codes form no grid
+    row_ends       whether `eol` and `eof` are written; without them the grid has to be known. A
+                   sequence has no rows
     depth          Q, the number of codes a token has, or 0 where codes have no such axis
 
     The special ids are the five after the codes unless given. The Q codes of a token follow each
@@ -94,7 +98,7 @@ class VisualVocab:
         return 1 + max(self._end - 1, self.boi, self.eoi, self.eol, self.eof, self.pad)
 
     def length(self, grid: Sequence[int]) -> int:
-        """How many ids a picture of `grid` (h, w), or a clip of (t, h, w), takes."""
+        """How many ids a picture of `grid` (h, w), a clip of (t, h, w) or a sequence (L,) takes."""
         return self._layout(grid).body + 2
 
     def to_dict(self) -> dict[str, Any]:
@@ -122,17 +126,18 @@ class VisualVocab:
     # --- grids and ids ----------------------------------------------------------------------
 
     def flatten(self, grid: Any, *, special: bool = True) -> Ids:
-        """Codes (h, w), (t, h, w), or either with a last axis Q -> their ids, int64, 1-D.
+        """Codes (h, w), (t, h, w), in a sequence (L,), or with a last axis Q -> ids, int64, 1-D.
 
         `special=False` leaves out `boi` and `eoi`; rows keep their ends.
         """
-        codes = self._as_frames(_integers(grid, "codes"))
+        codes = self._as_frames(integers(grid, "codes"))
         if self.order == "column":
             codes = codes.swapaxes(1, 2)
         ids = codes + self.offset + self._levels() * self.codebook_size
         frames, rows = ids.shape[:2]
-        body = _close(ids.reshape(frames * rows, -1), self.eol if self.row_ends else None)
-        body = _close(body.reshape(frames, -1), self.eof if self.row_ends and frames > 1 else None)
+        body = closed(ids.reshape(frames * rows, -1), self.eol if self._closes_rows else None)
+        ends = self._closes_rows and frames > 1
+        body = closed(body.reshape(frames, -1), self.eof if ends else None)
         return np.pad(body.reshape(-1), int(special), constant_values=(self.boi, self.eoi))
 
     def unflatten(self, ids: Any, grid: Sequence[int] | None = None) -> Ids:
@@ -141,11 +146,13 @@ class VisualVocab:
         `boi` and `eoi` may be missing; padding, and text that follows `eoi`, is ignored. `grid`
         (h, w) or (t, h, w) is needed where rows do not end with an id, and is checked elsewhere.
         """
-        body, start = self._body(_integers(ids, "ids"))
-        if self.row_ends:
+        body, start = self._body(integers(ids, "ids"))
+        if self._closes_rows:
             layout, places = self._find_rows(body, start)
             if grid is not None:
                 layout = self._expect(grid, layout)
+        elif grid is None and self.is_flat:
+            layout, places = self._count(body), np.arange(len(body))
         elif grid is None:
             raise CodesError(
                 "rows of this vocabulary do not end with an id of their own, so these ids fit more "
@@ -155,7 +162,7 @@ class VisualVocab:
             layout, places = self._layout(grid), np.arange(len(body))
             if len(body) != layout.body:
                 raise CodesError(
-                    f"a grid of {_shape(grid)} takes {layout.body} ids; got {len(body)}"
+                    f"a grid of {layout.grid} takes {layout.body} ids; got {len(body)}"
                 )
         codes = self._codes(body[places], places + start)
         codes = codes.reshape(layout.frames, layout.rows, -1, max(1, self.depth))
@@ -186,6 +193,15 @@ class VisualVocab:
     # --- inside -----------------------------------------------------------------------------
 
     @property
+    def is_flat(self) -> bool:
+        """Whether codes are a sequence instead of a grid."""
+        return self.order == "sequence"
+
+    @property
+    def _closes_rows(self) -> bool:
+        return self.row_ends and not self.is_flat
+
+    @property
     def _end(self) -> int:
         """The id after the last code's."""
         return self.offset + self.codebook_size * max(1, self.depth)
@@ -197,35 +213,44 @@ class VisualVocab:
         first = self.offset + level * self.codebook_size
         return range(first, first + self.codebook_size)
 
-    def _layout(self, grid: Sequence[int]) -> _Layout:
-        shape = _shape(grid)
-        frames, height, width = (1, *shape)[-3:]
-        rows, codes = (height, width) if self.order == "raster" else (width, height)
-        return _Layout(
+    def _layout(self, grid: Sequence[int]) -> Layout:
+        shape = shape_of(grid, flat=self.is_flat)
+        frames, height, width = (1, 1, *shape)[-3:]
+        rows, codes = (width, height) if self.order == "column" else (height, width)
+        return Layout(
             shape,
             frames,
             rows,
             codes * max(1, self.depth),
-            self.row_ends,
-            self.row_ends and frames > 1,
+            self._closes_rows,
+            self._closes_rows and frames > 1,
         )
+
+    def _count(self, body: Ids) -> Layout:
+        """The length of a sequence."""
+        if len(body) % max(1, self.depth):
+            raise CodesError(
+                f"these ids hold {len(body)} codes, which is no whole number of tokens with "
+                f"{self.depth} codes each"
+            )
+        return self._layout((len(body) // max(1, self.depth),))
 
     def _as_frames(self, codes: npt.NDArray[np.integer]) -> Ids:
         """(t, h, w, Q or 1), checked."""
         last = f", {self.depth}" if self.depth else ""
         axes = codes.ndim - bool(self.depth)
-        if axes not in (2, 3) or 0 in codes.shape or (self.depth and codes.shape[-1] != self.depth):
-            raise CodesError(
-                f"codes have the shape (h, w{last}) or (t, h, w{last}), all at least 1; got "
-                f"{codes.shape}"
-            )
+        fits = axes == 1 if self.is_flat else axes in (2, 3)
+        if not fits or 0 in codes.shape or (self.depth and codes.shape[-1] != self.depth):
+            forms = f"(L{last or ','})" if self.is_flat else f"(h, w{last}) or (t, h, w{last})"
+            raise CodesError(f"codes have the shape {forms}, all at least 1; got {codes.shape}")
         wrong = (codes < 0) | (codes >= self.codebook_size)
         if wrong.any():
             where = tuple(int(index) for index in np.argwhere(wrong)[0])
             raise CodesError(
                 f"code {codes[where]} at {where} is outside the codebook, [0, {self.codebook_size})"
             )
-        codes = codes.reshape(-1, *codes.shape[axes - 2 : axes], max(1, self.depth))
+        height, width = (1, *codes.shape[:axes])[-2:]
+        codes = codes.reshape(-1, height, width, max(1, self.depth))
         return codes.astype(np.int64)
 
     def _body(self, ids: npt.NDArray[np.integer]) -> tuple[Ids, int]:
@@ -256,7 +281,7 @@ class VisualVocab:
             raise CodesError("these ids hold no codes")
         return body.astype(np.int64), start
 
-    def _find_rows(self, body: Ids, start: int) -> tuple[_Layout, Places]:
+    def _find_rows(self, body: Ids, start: int) -> tuple[Layout, Places]:
         """The grid that the row ends draw, and which ids of `body` are codes."""
         is_row_end, is_frame_end = body == self.eol, body == self.eof
         places = np.flatnonzero(~(is_row_end | is_frame_end))
@@ -277,7 +302,7 @@ class VisualVocab:
         rows = self._rows_a_frame(row_ends, frame_ends, len(body), start)
         width = self._codes_a_row(is_row_end, places, len(row_ends))
         frames = len(row_ends) // rows
-        picture = (rows, width) if self.order == "raster" else (width, rows)
+        picture = (width, rows) if self.order == "column" else (rows, width)
         return self._layout((frames, *picture) if frames > 1 else picture), places
 
     def _refuse_foreign(self, ids: Ids, positions: Places) -> None:
@@ -313,7 +338,7 @@ class VisualVocab:
             raise CodesError(f"every {self._row} has {codes} codes, which is no grid{per_token}")
         return codes // max(1, self.depth)
 
-    def _expect(self, grid: Sequence[int], found: _Layout) -> _Layout:
+    def _expect(self, grid: Sequence[int], found: Layout) -> Layout:
         wanted = self._layout(grid)
         if (1, *wanted.grid)[-3:] != (1, *found.grid)[-3:]:
             raise CodesError(f"these ids have the grid {found.grid}, not {wanted.grid}")
@@ -341,65 +366,10 @@ class VisualVocab:
     @property
     def _row(self) -> str:
         """What messages call a run of codes that `eol` closes."""
-        return "row" if self.order == "raster" else "column"
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """The counts behind a grid, in the order that it is written in."""
-
-    grid: tuple[int, ...]  # as given: (h, w) or (t, h, w)
-    frames: int
-    rows: int  # of a frame; columns where the order is "column"
-    codes: int  # of a row: with Q codes a token, Q for each
-    row_ends: bool
-    frame_ends: bool
-
-    @property
-    def row(self) -> int:
-        return self.codes + self.row_ends
-
-    @property
-    def frame(self) -> int:
-        return self.rows * self.row + self.frame_ends
-
-    @property
-    def body(self) -> int:
-        return self.frames * self.frame
-
-
-def _close(rows: Ids, end: int | None) -> Ids:
-    """(N, L) -> (N, L + 1), with `end` after each row; as it is without one."""
-    if end is None:
-        return rows
-    return np.pad(rows, ((0, 0), (0, 1)), constant_values=end)
+        return "column" if self.order == "column" else "row"
 
 
 def _setting(name: str, value: Any, least: int) -> int:
     if isinstance(value, bool) or not hasattr(value, "__index__") or value < least:
         raise ConfigError(f"{name} is a whole number, at least {least}; got {value!r}")
     return operator.index(value)
-
-
-def _shape(grid: Sequence[int]) -> tuple[int, ...]:
-    try:
-        shape = tuple(operator.index(side) for side in grid)
-    except TypeError:
-        shape = ()
-    if len(shape) not in (2, 3) or min(shape) < 1:
-        raise CodesError(f"a grid is (h, w) or (t, h, w), all at least 1; got {grid!r}")
-    return shape
-
-
-def _integers(values: Any, what: str) -> npt.NDArray[np.integer]:
-    if hasattr(values, "cpu"):  # a tensor; generated ids lie on the language model's device
-        values = values.cpu()
-    try:
-        array = np.asarray(values)
-    except ValueError:
-        raise CodesError(
-            f"{what} are one array of whole numbers; got lists of unequal length"
-        ) from None
-    if array.size and not np.issubdtype(array.dtype, np.integer):
-        raise CodesError(f"{what} are whole numbers; got an array of {array.dtype}")
-    return array if array.size else array.astype(np.int64)

@@ -209,3 +209,19 @@ def test_only_its_own_settings_bring_the_norm() -> None:
     assert message(ConfigError, lambda: model(pre_quant_norm="batch")) == (
         "pre_quant_norm is 'none' or 'layer'; got 'batch'"
     )
+
+
+def test_larger_convolutions_around_the_codes(signed: Tensor) -> None:
+    ours = model(quant_conv_kernel=3)
+    for conv in (ours.quant_conv, ours.post_quant_conv):
+        assert conv.weight.shape[2:] == (3, 3)
+    codes = ours.encode_codes(signed)
+    assert codes.shape == (2, 8, 12)
+    assert ours.decode_codes(codes).shape == signed.shape
+
+
+@pytest.mark.parametrize("kernel", [0, 2, -1])
+def test_convolutions_around_the_codes_have_a_middle(kernel: int) -> None:
+    with pytest.raises(ConfigError) as error:
+        model(quant_conv_kernel=kernel)
+    assert str(error.value) == f"quant_conv_kernel is an odd number from 1; got {kernel}"

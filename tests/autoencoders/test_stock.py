@@ -177,8 +177,8 @@ def test_from_diffusers_takes_a_vqmodel() -> None:
         (
             UnknownNameError,
             {"quantizer": "vecto"},
-            "there is no quantizer called 'vecto'. Did you mean 'vector'? Known: fsq, grouped, "
-            "gumbel, lfq, residual, simvq, vector.",
+            "there is no quantizer called 'vecto'. Did you mean 'vector'? Known: bsq, fsq, "
+            "grouped, gumbel, ibq, lfq, multiscale, residual, simvq, vector.",
         ),
         (
             UnknownNameError,

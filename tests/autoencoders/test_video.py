@@ -8,12 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from vqtok import VisualTokenizer
 from vqtok.autoencoders import AUTOENCODERS
 from vqtok.autoencoders.loading import load_model
 from vqtok.autoencoders.video import AutoencoderVQTimesformer
-from vqtok.errors import CodesError, ConfigError, ImageError, MismatchError
-from vqtok.preprocess import Preprocess
+from vqtok.errors import CodesError, ConfigError, ImageError
 
 
 def model(**changes: Any) -> AutoencoderVQTimesformer:
@@ -185,23 +183,6 @@ def test_there_is_no_such_class_in_diffusers() -> None:
         "diffusers has no class for a model of clips with a codebook; save_pretrained writes a "
         "folder that AutoencoderVQTimesformer.from_pretrained reads"
     )
-
-
-ONLY_PICTURES = (
-    "a VisualTokenizer takes pictures, and AutoencoderVQTimesformer is a model of clips: call its "
-    "encode_codes and decode_codes"
-)
-
-
-@pytest.mark.parametrize("settings", [None, Preprocess(policy="center", size=12, stride=2)])
-def test_a_tokenizer_of_pictures_refuses_it(settings: Preprocess | None) -> None:
-    found = message(MismatchError, VisualTokenizer.from_model, model(), settings)
-    assert found == ONLY_PICTURES
-
-
-def test_a_folder_of_it_is_refused(tmp_path: Path) -> None:
-    model().save_pretrained(tmp_path)
-    assert message(MismatchError, VisualTokenizer.from_pretrained, tmp_path) == ONLY_PICTURES
 
 
 @pytest.mark.parametrize(

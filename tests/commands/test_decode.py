@@ -125,8 +125,30 @@ GRID = "codes have the shape (h, w) and their grid is (h, w); got the shape"
         ({"codes": [[[1, 2]]]}, f" (a.png): {GRID} (1, 1, 2) and the grid [4, 4]"),
         (
             {"size": [16]},
-            " (a.png): sizes has the shape (N, 2), here (1, 2); got (1, 1)",
+            " (a.png): 'size' is [height, width], in whole numbers; got [16]",
         ),
+        (
+            {"size": [16, -1]},
+            " (a.png): 'size' is [height, width], in whole numbers; got [16, -1]",
+        ),
+        (
+            {"size": [4, 16, 16]},
+            " (a.png): 'size' is [height, width], in whole numbers; got [4, 16, 16]",
+        ),
+        (
+            {"size": [16, 1 << 31]},
+            " (a.png): 'size' is [height, width], in whole numbers; got [16, 2147483648]",
+        ),
+        (
+            {"scales": [2, 2]},
+            " (a.png): 'scales' are a list of [height, width]; got [2, 2]",
+        ),
+        (
+            {"scales": [[-1, -16]]},
+            " (a.png): 'scales' are a list of [height, width]; got [[-1, -16]]",
+        ),
+        ({"fps": 0}, " (a.png): 'fps' is a number above 0; got 0"),
+        ({"fps": "25"}, " (a.png): 'fps' is a number above 0; got '25'"),
     ],
 )
 def test_a_wrong_field_names_file_and_line(
@@ -141,6 +163,7 @@ def test_a_wrong_field_names_file_and_line(
     [
         {"codes": [[1, 2], [3]]},
         {"codes": [[10**30] * 4] * 4},
+        {"scales": {"a": 1}},
         {"codes": [[{}] * 4] * 4},
         {"size": [10**30, 1]},
         {"size": ["a", "b"]},

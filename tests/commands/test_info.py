@@ -3,17 +3,22 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from checkpoints import toy_family
 from commandline import picture, pictures, residual, tokenizer, vqtok
 from safetensors.torch import load_file, save_file
 
-from vqtok import AutoencoderVQ, VisualTokenizer
-from vqtok.preprocess import preprocess
+from vqtok import AutoencoderVQ, AutoencoderVQTimesformer, VisualTokenizer
+from vqtok.commands.info import describe
+from vqtok.obtain import obtain
+from vqtok.preprocess import Preprocess, preprocess
 from vqtok.zoo import samples
+from vqtok.zoo.aliases import aliases
 
 
 def facts(*arguments: str | Path) -> dict[str, Any]:
@@ -30,12 +35,16 @@ def test_what_is_said() -> None:
     assert found == {
         "tokenizer": str(tokenizer()),
         "folder": str(tokenizer()),
+        "family": "vqtok",
         "parameters": sum(p.numel() for p in tok.model.parameters()),
         "stride": 4,
+        "pixels": [16, 16],
+        "grid": [4, 4],
         "codes": 64,
         "dimensions": 4,
         "codes_per_token": 1,
         "bits_per_pixel": 6 / 16,
+        "compression": 64,
         "quantizer": "vector",
         "estimator": "rotation",
         "preprocessing": {"policy": "center", "size": 16, "stride": 4},
@@ -64,6 +73,76 @@ def test_the_table_says_the_same() -> None:
     assert lines[-1] == (
         f"ids equal to ieee32  ieee32  share 1.0, tokens {16 * len(samples())}, differ 0"
     )
+
+
+@pytest.mark.parametrize("form", ["file", "folder"])
+def test_what_was_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    monkeypatch.setenv("VQTOK_CACHE", str(tmp_path / "cache"))
+    toy_family.register(monkeypatch)
+    file = toy_family.file(tmp_path / "a.ckpt")
+    found = facts(file if form == "file" else obtain(file).path)
+    assert found["family"] == "toy"
+    digest = sha256(file.read_bytes()).hexdigest()
+    assert found["converted_from"] == {
+        "what": "a toy",
+        "file": "a.ckpt",
+        "sha256": {"a.ckpt": digest},
+    }
+    assert found["licence"] == "a toy's licence"
+    assert found["notes"] == ["Toys are small."]
+    assert (found["pixels"], found["grid"], found["compression"]) == ([16, 16], [4, 4], 64)
+    lines = vqtok("info", file).out.splitlines()
+    assert "family           toy" in lines
+    assert "converted from   what    a toy" in lines
+    assert f"                 sha256  a.ckpt {digest}" in lines
+    assert "notes            Toys are small." in lines
+    assert "grid             4 x 4" in lines
+
+
+def test_pictures_of_any_size() -> None:
+    """The sizes are then those of the smallest picture that every layer sees in full."""
+    tok = VisualTokenizer.from_pretrained(tokenizer()).with_preprocess(policy="native")
+    found = describe(tok)
+    assert (found["pixels"], found["grid"]) == ((32, 32), (8, 8))
+    assert found["bits_per_pixel"] == 6 / 16
+
+
+def test_a_model_of_clips(tmp_path: Path) -> None:
+    model = AutoencoderVQTimesformer(
+        sample_size=16,
+        sample_frames=2,
+        patch_size=4,
+        latent_channels=8,
+        depth=1,
+        heads=2,
+        mlp_dim=16,
+        num_vq_embeddings=32,
+        quantizer_args={"start": "kaiming"},
+    )
+    rule = Preprocess(policy="center", size=16, stride=4)
+    VisualTokenizer.from_model(model, rule).save_pretrained(tmp_path)
+    found = facts(tmp_path)
+    assert (found["stride"], found["pixels"]) == ([1, 4, 4], [2, 16, 16])
+    assert (found["grid"], found["bits_per_pixel"]) == ([2, 4, 4], round(5 / 16, 4))
+    done = vqtok("info", tmp_path, "--precision", "all")
+    assert (done.status, done.err) == (
+        2,
+        "vqtok: --precision compares the ids of pictures; this is a tokenizer of clips\n",
+    )
+
+
+def test_the_list_of_names() -> None:
+    done = vqtok("info", "--list")
+    assert (done.status, done.err) == (0, "")
+    lines = done.out.splitlines()
+    assert lines[0] == "photo-tiny  in the package"
+    assert lines[1].split() == ["NAME", "FAMILY", "LICENCE", "SEEN", "WHERE"]
+    named = [line for line in lines if line.startswith("llamagen-vq16 ")]
+    assert " ".join(named[0].split()) == (
+        "llamagen-vq16 llamagen MIT no FoundationVision/LlamaGen vq_ds16_c2i.pt"
+    )
+    assert lines[-1] == "SEEN no: nobody has loaded the published file with this package yet."
+    assert len(lines) == len(aliases()) + 3
 
 
 def test_every_precision_is_compared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -7,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
+from autoencoders.toys import toy
 from commandline import look, picture, pictures, residual, saved, tokenizer, vqtok
 
 from vqtok import Codes, VisualTokenizer
 from vqtok.commands.reconstruct import Report
-from vqtok.commands.sources import Encoded, Source
 from vqtok.metrics.pixels import psnr, ssim
-from vqtok.preprocess import preprocess
+from vqtok.preprocess import Preprocess, preprocess
 
 
 def test_figures_are_those_of_the_metrics(tmp_path: Path) -> None:
@@ -55,11 +56,9 @@ def test_codes_of_each_level_count_by_themselves(capsys: pytest.CaptureFixture[s
     tok = VisualTokenizer.from_pretrained(residual())
     ids = np.zeros((1, 4, 4, 2), np.int64)
     ids[0, 0, 0] = 5, 6
-    report = Report(tok, [Source("a", b"")], to_stderr=False)
-    pixels = np.zeros((16, 16, 3), np.uint8)
-    report.add(
-        Encoded("a", pixels, Codes(ids, np.array([[16, 16]], np.int32), 64, depth=2)), pixels
-    )
+    report = Report(tok, ["a"], to_stderr=False)
+    codes = Codes(ids, np.array([[16, 16]], np.int32), 64, depth=2)
+    report.add("a", codes, [(30.0, 0.5)])
     report.end()
     assert capsys.readouterr().out.endswith("  4 of 128 codes used\n")
 
@@ -140,3 +139,47 @@ def test_a_quantizer_without_a_table(tmp_path: Path) -> None:
     done = vqtok("reconstruct", picture(tmp_path / "a.png"), "-t", folder, "-o", tmp_path / "s.png",
                  "--side-by-side")  # fmt: skip
     assert (done.status, done.err) == (0, "")
+
+
+@pytest.mark.parametrize("folder", [tokenizer, residual])
+def test_extended_pictures_come_back_as_large_as_they_were(folder: Any, tmp_path: Path) -> None:
+    file = picture(tmp_path / "a.png", size=(41, 30))
+    options = "-t", folder(), "--policy", "extend"
+    row = json.loads(vqtok("encode", file, *options).out)
+    assert (row["size"], row["grid"]) == ([30, 41], [8, 11])
+    lines = tmp_path / "codes.jsonl"
+    lines.write_text(json.dumps(row))
+    assert vqtok("decode", lines, "-t", folder(), "-o", tmp_path / "b.png").status == 0
+    assert look(tmp_path / "b.png").shape == (30, 41, 3)
+    done = vqtok("reconstruct", file, *options, "-o", tmp_path / "c.png")
+    assert (done.status, done.err) == (0, "")
+    assert (tmp_path / "b.png").read_bytes() == (tmp_path / "c.png").read_bytes()
+    figure = psnr(look(file)[None], look(tmp_path / "b.png")[None])[0]
+    assert f"PSNR {figure:6.2f} dB" in done.out
+
+
+def sequence(kind: str) -> Path:
+    """A tokenizer whose codes are no grid."""
+    if kind == "scales":
+        return saved(tiny.tokenizer(quantizer="multiscale", quantizer_args=SCALES))
+    return saved(VisualTokenizer.from_model(toy("titok"), Preprocess(size=32)))
+
+
+SCALES = {"scales": (1, 2, 4), "start": "kaiming"}
+
+
+@pytest.mark.parametrize("kind", ["scales", "tokens"])
+def test_codes_that_are_no_grid(kind: str, tmp_path: Path) -> None:
+    file, lines, folder = picture(tmp_path / "a.png"), tmp_path / "codes.jsonl", sequence(kind)
+    assert vqtok("encode", file, "-t", folder, "-o", lines) == (0, b"", "")
+    row = json.loads(lines.read_text())
+    assert row["grid"] == list(np.shape(row["codes"])) == [len(row["codes"])]
+    assert row.get("scales") == ([[1, 1], [2, 2], [4, 4]] if kind == "scales" else None)
+    assert vqtok("decode", lines, "-t", folder, "-o", tmp_path / "b.png") == (0, b"", "")
+    options = "-t", folder, "-o"
+    assert vqtok("reconstruct", file, *options, tmp_path / "c.png").status == 0
+    assert (tmp_path / "b.png").read_bytes() == (tmp_path / "c.png").read_bytes()
+    done = vqtok("reconstruct", file, *options, tmp_path / "d.png", "--side-by-side")
+    assert (done.status, done.err) == (0, "")
+    side = look(tmp_path / "c.png").shape[0]
+    assert look(tmp_path / "d.png").shape == (side, 3 * side + 8, 3)

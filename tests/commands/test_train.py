@@ -258,6 +258,6 @@ def test_pixels_that_make_no_tokens(tmp_path: Path) -> None:
     wanted = toy(settings("cifar10"), data={"size": 30})
     done = vqtok("train", "--config", config(tmp_path, wanted), "--dry-run")
     assert comments(done)[1] == (
-        "missing: a model with a token for 4 x 4 pixels takes multiples of that, and data make "
-        "30 x 30: see data.size"
+        "missing: the network does not take what data.size says: the sides of a picture are "
+        "multiples of 4 x 4; got 30 x 30"
     )

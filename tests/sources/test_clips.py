@@ -1,102 +1,17 @@
-"""Clips: exact frames out of every container, and out of folders of pictures."""
+"""Clips in folders: video files, and numbered frames."""
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from source_files import Pixels, pan, picture, png, write, write_video
+from source_files import pan, picture, png, write, write_video
 
 from vqtok.errors import ImageError, InputError, LoadError
 from vqtok.pictures import load_image
-from vqtok.sources import clips, open_source
-from vqtok.sources.clips import FrameFolder, Video
-
-FRAMES = 30
-# (file, codec, pixel format, options)
-CASES = [
-    ("h264.mp4", "libx264", "yuv420p", {"reorder": 2}),
-    ("h264.mov", "libx264", "yuv420p", {}),
-    ("h264.mkv", "libx264", "yuv420p", {"reorder": 3}),
-    ("open-gop.mp4", "libx264", "yuv420p", {"x264-params": "open-gop=1:keyint=8:scenecut=0"}),
-    ("h264-without-stamps.avi", "libx264", "yuv420p", {"reorder": 2}),
-    ("h265.mp4", "libx265", "yuv420p", {"reorder": 2, "x265-params": "log-level=none"}),
-    ("mpeg4.avi", "mpeg4", "yuv420p", {"reorder": 2}),
-    ("mpeg4-in-order.avi", "mpeg4", "yuv420p", {}),
-    ("vp8.webm", "libvpx", "yuv420p", {"auto-alt-ref": "1", "lag-in-frames": "10"}),
-    ("vp9.webm", "libvpx-vp9", "yuv420p", {"cpu-used": "8", "deadline": "realtime"}),
-    ("animation.gif", "gif", "rgb8", {}),
-    ("few-keys.mp4", "libx264", "yuv420p", {"gop": 250, "reorder": 2}),
-]
-
-
-def decoded(path: Path) -> Pixels:
-    """From the first frame to the last, as PyAV has them."""
-    av = pytest.importorskip("av", reason="videos need PyAV")
-    with av.open(str(path)) as container:
-        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    return np.stack(frames)
-
-
-@pytest.mark.parametrize(("name", "codec", "pixel_format", "options"), CASES)
-def test_frames_are_exact(
-    tmp_path: Path, name: str, codec: str, pixel_format: str, options: dict[str, Any]
-) -> None:
-    path = write_video(tmp_path / name, pan(FRAMES), codec, pixel_format, **options)
-    video, whole = Video(path), decoded(path)
-    assert video.length == len(whole) == FRAMES
-    for start in range(FRAMES):
-        for count, stride in ((1, 1), (4, 1), (3, 5)):
-            last = start + (count - 1) * stride
-            if last < FRAMES:
-                found = video.frames(start, count, stride)
-                assert np.array_equal(found, whole[start : last + 1 : stride])
-
-
-def test_reading_begins_at_a_key_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write_video(tmp_path / "a.mp4", pan(FRAMES), "libx264", reorder=2)
-    read: list[int] = []
-    monkeypatch.setattr(clips, "_pixels", lambda frame: read.append(1) or picture(0))
-    given: list[Any] = []
-    whole = clips._decoded
-
-    def counted(path: Path, begin: int | None = None) -> Any:
-        for frame in whole(path, begin):
-            given.append(frame)
-            yield frame
-
-    monkeypatch.setattr(clips, "_decoded", counted)
-    Video(path).frames(20, 2)
-    assert len(read) == 2
-    assert len(given) <= 8 + 2
-
-
-def test_a_video_lies_as_it_says(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "a.mp4", pan(8), "libx264")
-    upright = Video(path).frames(2, 3)
-    content = bytearray(path.read_bytes())
-    at = content.index(b"tkhd") + 44
-    # The matrix of a telephone held upright: turned by a quarter, clockwise.
-    content[at : at + 36] = struct.pack(
-        ">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 48 << 16, 0, 1 << 30
-    )
-    turned = Video(write(tmp_path / "b.mp4", bytes(content))).frames(2, 3)
-    assert np.array_equal(turned, np.rot90(upright, -1, axes=(1, 2)))
-
-
-def test_what_shows_through_is_white(tmp_path: Path) -> None:
-    av = pytest.importorskip("av", reason="videos need PyAV")
-    clear = np.dstack([picture(0, 16, 16), np.zeros((16, 16, 1), np.uint8)])
-    path = tmp_path / "a.mkv"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("ffv1", rate=10)
-        stream.height, stream.width, stream.pix_fmt = 16, 16, "bgra"
-        container.mux(stream.encode(av.VideoFrame.from_ndarray(clear, format="rgba")))
-        container.mux(stream.encode())
-    assert (Video(path).frames(0, 1) == 255).all()
+from vqtok.sources import open_source
+from vqtok.sources.clips import FrameFolder
 
 
 def test_videos_in_folders(tmp_path: Path) -> None:
@@ -196,22 +111,3 @@ def test_broken_videos_are_bad_samples(tmp_path: Path) -> None:
             f"'{tmp_path / source.keys[index]}' is no video, broken or cut short: Invalid data "
             "found when processing input"
         )
-
-
-def test_a_file_without_pictures(tmp_path: Path) -> None:
-    av = pytest.importorskip("av", reason="videos need PyAV")
-    path = tmp_path / "a.mkv"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("pcm_s16le", rate=8000)
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), layout="mono")
-        frame.sample_rate = 8000
-        container.mux(stream.encode(frame))
-    with pytest.raises(ImageError) as error:
-        Video(path).length  # noqa: B018
-    assert str(error.value) == f"'{path}' has no pictures in it, only other streams"
-
-
-def test_a_video_that_is_gone(tmp_path: Path) -> None:
-    with pytest.raises(LoadError) as error:
-        Video(tmp_path / "a.mp4").length  # noqa: B018
-    assert str(error.value) == f"'{tmp_path / 'a.mp4'}' cannot be read: No such file or directory"

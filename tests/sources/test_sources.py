@@ -18,9 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from source_files import COUNT, MAKERS, arrays, folder, picture, pixels_of, png, tars, write
 
-from vqtok.errors import ConfigError, LoadError, MissingExtraError, UnknownNameError
+from vqtok.errors import ConfigError, LoadError, UnknownNameError
 from vqtok.sources import SOURCES, Source, held_out, open_source
-from vqtok.sources.files import PerThread, require
+from vqtok.sources.files import PerThread
 
 
 @pytest.fixture(params=sorted(MAKERS))
@@ -189,14 +189,6 @@ def test_a_kind_that_nobody_knows(tmp_path: Path) -> None:
     assert str(error.value) == (
         "there is no kind of source called 'tar'. Did you mean 'tars'? Known: arrays, clips, "
         "folder, parquet, tars."
-    )
-
-
-def test_a_missing_extra_is_named() -> None:
-    with pytest.raises(MissingExtraError) as error:
-        require("no_such_package", "vqtok[video]", "'a.mp4'")
-    assert str(error.value) == (
-        "'a.mp4' is read with no_such_package, which is not installed: pip install 'vqtok[video]'"
     )
 
 

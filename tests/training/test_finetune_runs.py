@@ -24,6 +24,13 @@ from vqtok.training.settings import Settings
 pytestmark = pytest.mark.filterwarnings("ignore:.*dataloader:UserWarning")
 
 SMALL: dict[str, dict[str, Any]] = {
+    "cnn3d": {
+        "block_out_channels": [8, 8, 8],
+        "temporal_downsample": [False, True],
+        "layers_per_block": 0,
+        "latent_channels": 8,
+        "sample_frames": 3,
+    },
     "conv_residual": {"channels": 8, "residual_channels": 4, "residual_layers": 1},
     "vit": {"patch_size": 4, "latent_channels": 8, "depth": 1, "heads": 2, "mlp_dim": 16},
     "timesformer": {
@@ -168,7 +175,7 @@ def test_every_architecture(architecture: str, data: Path, clips: Path, tmp_path
     )
     start = tmp_path / "start"
     model.save_pretrained(start)
-    is_video = architecture == "timesformer"
+    is_video = model.is_video
     views = {"frames": 3, "kind": "clips"} if is_video else {}
     after = made(start, clips if is_video else data, tmp_path / "run", data=views)
     assert changed(start, after) == PARTS
@@ -231,13 +238,13 @@ def test_a_run_that_went_on_is_resumed(start: Path, data: Path, tmp_path: Path) 
         ),
         (
             ["--set", "data.frames=4"],
-            "AutoencoderVQ takes pictures, and data.frames=4 is for clips; those are for "
-            "architecture=timesformer",
+            "AutoencoderVQ takes pictures, and data.frames=4 is for clips; architectures of clips "
+            "are cnn3d, emu3, timesformer",
         ),
         (
             ["--set", "data.size=30"],
-            "a model with a token for 4 x 4 pixels takes multiples of that, and data make 30 x 30: "
-            "see data.size",
+            "the network does not take what data.size says: the sides of a picture are multiples "
+            "of 4 x 4; got 30 x 30",
         ),
         (
             ["--freeze", "encoder,codebook,decoder"],

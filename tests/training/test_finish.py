@@ -212,12 +212,13 @@ def test_a_model_of_clips(tmp_path: Path) -> None:
     )
     sums = LatentSums(100, 0.0, 400.0)
     folder = finish(model, settings, tmp_path, latents=sums, facts=FACTS)
-    again = AutoencoderVQTimesformer.from_pretrained(folder)
-    x = torch.rand(1, 3, 4, 16, 16) * 2 - 1
-    assert torch.equal(again.encode_codes(x), model.eval().encode_codes(x))
-    assert again.config.scaling_factor == 0.5
+    again = VisualTokenizer.from_pretrained(folder)
+    clip = torch.randint(0, 256, (4, 16, 16, 3), dtype=torch.uint8)
+    expected = model.eval().encode_codes(clip.movedim(-1, 0)[None])
+    assert torch.equal(again.encode_codes(clip.numpy())[0], expected[0])
+    assert again.model.config.scaling_factor == 0.5
     card = (folder / "README.md").read_text()
     assert "- one token for 1 x 2 x 2 pixels; frames are brought to 16 x 16" in card
-    assert "from vqtok.autoencoders import AutoencoderVQTimesformer\n" in card
+    assert 'tok(["clip.mp4"], return_tensors="pt")' in card
     found = fingerprint.of_folder(folder, Preprocess.load(folder))
     assert all(value in card for value in list(found.to_dict().values())[1:])

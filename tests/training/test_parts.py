@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import small_run
 import torch
+from checkpoints import toy_family
 
 from vqtok.errors import ConfigError, UnknownNameError
 from vqtok.training.parts import make_discriminator, make_model, make_optimizer
-from vqtok.training.settings import Discriminator, Optimizer
+from vqtok.training.settings import Discriminator, Optimizer, Settings
 
 
 def test_a_model_has_its_settings() -> None:
@@ -55,3 +58,21 @@ def test_an_optimizer_takes_what_is_trained() -> None:
     (group,) = optimizer.param_groups
     assert len(group["params"]) == 1
     assert (group["lr"], group["betas"], group["eps"]) == (0.1, (0.5, 0.9), 1e-4)
+
+
+def test_a_model_goes_on_from_another_projects_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the settings of its own training, but for an estimator that was asked for."""
+    monkeypatch.setenv("VQTOK_CACHE", str(tmp_path / "cache"))
+    toy_family.register(monkeypatch)
+    file = toy_family.file(tmp_path / "a.ckpt")
+    data = {"size": 16, "workers": 0}
+    for estimator, expected in ((None, "rotation"), ("ste", "ste")):
+        settings = Settings.model_validate(
+            {"init": str(file), "data": data, "estimator": estimator}
+        )
+        model = make_model(settings)
+        table = toy_family.model().quantize.embedding.weight
+        assert torch.equal(model.quantize.embedding.weight, table)
+        assert model.quantize.estimator.name == expected

@@ -41,6 +41,7 @@ OURS = (
     "llamagen_f16",
     "smoke",
     "taming_f16",
+    "video_cnn3d",
     "video_timesformer",
     "vit_f8",
 )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -103,8 +104,11 @@ CODEBOOKS: dict[str, dict[str, Any]] = {
     "gumbel": {"size": 32, "dim": 4},
     "fsq": {"size": 64, "dim": 3, "levels": [4, 4, 4]},
     "lfq": {"size": 16, "dim": 4},
+    "bsq": {"size": 16, "dim": 4},
+    "ibq": {"size": 32, "dim": 4},
     "simvq": {"size": 32, "dim": 4},
     "residual": {**STARTED, "num_quantizers": 2},
+    "multiscale": {**STARTED, "scales": [1, 2, 4], "phis": 2},
     "grouped": {**STARTED, "groups": 2},
 }
 
@@ -116,7 +120,7 @@ def test_every_quantizer_trains(make: Make, quantizer: str) -> None:
     for number in range(3):
         outcome = step.run(number, [pixels(number)])
     assert outcome.terms["loss"].isfinite()
-    assert int(outcome.count.sum()) == 8 * 16 * max(1, step.model.quantize.depth)
+    assert int(outcome.count.sum()) == 8 * prod(step.model.quantize.codes_shape((4, 4)))
     after = step.model.state_dict()
     for part in ("encoder.conv_in.weight", "decoder.conv_out.weight"):
         assert not torch.equal(before[part], after[part])

@@ -14,8 +14,9 @@ from metric_weights import VARIABLES, random_weights
 from source_files import Pixels, picture, png, write, write_video
 from toys import toy
 
-from vqtok import fingerprint
+from vqtok import VisualTokenizer, fingerprint
 from vqtok.autoencoders import AutoencoderVQTimesformer
+from vqtok.autoencoders.loading import load_model
 from vqtok.errors import ConfigError
 from vqtok.preprocess import Preprocess
 from vqtok.training import checkpoints
@@ -24,7 +25,7 @@ from vqtok.training.presets import load_settings, to_yaml
 from vqtok.training.settings import Settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*dataloader:UserWarning")
-PRESETS = ["timesformer_bair", "timesformer_ucf101", "video_timesformer"]
+PRESETS = ["timesformer_bair", "timesformer_ucf101", "video_cnn3d", "video_timesformer"]
 CLIPS, LENGTH = 6, 9
 
 
@@ -86,14 +87,15 @@ def test_every_preset_takes_two_steps(
     assert [line["step"] for line in steps] == [1, 2]
     assert all(np.isfinite(line["loss"]) for line in steps)
     assert "gan" in steps[1]
-    assert AutoencoderVQTimesformer.from_pretrained(made).config.sample_frames == 4
+    model = load_model(made)
+    assert model.config.sample_frames == (5 if preset == "video_cnn3d" else 4)
+    assert model.config.estimator in ("rotation", None)  # the latter is the former
 
 
 def test_a_run_leaves_a_model_of_clips(run: Path, files: Path) -> None:
     made = run / "tokenizer"
-    names = ["README.md", "config.json", "diffusion_pytorch_model.safetensors"]
-    assert sorted(path.name for path in made.iterdir()) == [*names, "preprocessor_config.json"]
-    model = AutoencoderVQTimesformer.from_pretrained(made).eval()
+    model = VisualTokenizer.from_pretrained(made).model
+    assert isinstance(model, AutoencoderVQTimesformer)
     clips = torch.from_numpy(moving(0)[None, :4, :32, :32]).permute(0, 4, 1, 2, 3)
     codes = model.encode_codes(clips)
     assert codes.shape == (1, 4, 4, 4)
@@ -227,14 +229,26 @@ def test_the_held_out_clips_are_those_of_the_run(run: Path, files: Path) -> None
         (
             "cifar10",
             {"frames": 4},
-            "AutoencoderVQConvResidual takes pictures, and data.frames=4 is for clips; those are "
-            "for architecture=timesformer",
+            "AutoencoderVQConvResidual takes pictures, and data.frames=4 is for clips; "
+            "architectures of clips are cnn3d, emu3, timesformer",
         ),
         (
             "video_timesformer",
             {"size": 36},
-            "a model with a token for 1 x 8 x 8 pixels takes multiples of that, and data make "
-            "4 x 36 x 36: see data.size",
+            "the network does not take what data.size and data.frames say: the sides of a clip "
+            "are multiples of 1 x 8 x 8; got 4 x 36 x 36",
+        ),
+        (
+            "video_cnn3d",
+            {"frames": 4},
+            "the network does not take what data.size and data.frames say: the sides of a clip "
+            "are 1 + a multiple of 4 frames, and multiples of 8 x 8; got 4 x 32 x 32",
+        ),
+        (
+            "video_cnn3d",
+            {"frames": 1},
+            "AutoencoderVQCausal3D takes clips: data.frames says of how many frames, and is 1, "
+            "for pictures",
         ),
         (
             "video_timesformer",

@@ -2,8 +2,9 @@
 
 `forward(x)` maps pixels (B, C, H, W) or (B, C, T, H, W) in [-1, 1] to logits, high for pictures;
 `forward(x, features=True)` returns these and what the layers before made, a list. Networks of
-pictures take the frames of a clip as a batch. No layer looks at other pictures of the batch: a
-batch norm would make training depend on the number of processes.
+pictures take the frames of a clip as a batch. No layer looks at other pictures of the batch, which
+would make training depend on the number of processes. A network that must, since it goes on from
+one that did, judges `parts` of the batch each by itself: pictures apart from reconstructions.
 """
 
 from __future__ import annotations

@@ -6,13 +6,15 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
-from vqtok.errors import ConfigError, ImageError
+from vqtok.errors import ConfigError, ImageError, did_you_mean
 
 __all__ = ["Patches", "through"]
 
 GROUPS = 32
+NORMS = ("batch", "group")
 
 
 class Patches(nn.Module):
@@ -20,14 +22,25 @@ class Patches(nn.Module):
 
     channels  of the first layer; doubled by each of the next, up to eight times
     layers    how many halve the picture
+    norm      "group"; or "batch", by the mean and deviation of what is judged together, as
+              taming-transformers has it: a logit then depends on the pictures beside its own, and
+              training on how many each process has
     """
 
     name: ClassVar[str]
     conv: ClassVar[type[nn.Conv2d] | type[nn.Conv3d]]
+    batch_norm: ClassVar[type[nn.BatchNorm2d] | type[nn.BatchNorm3d]]
     kernel: ClassVar[tuple[int, ...]]
 
-    def __init__(self, in_channels: int = 3, channels: int = 64, layers: int = 3) -> None:
+    def __init__(
+        self, in_channels: int = 3, channels: int = 64, layers: int = 3, norm: str = "group"
+    ) -> None:
         super().__init__()
+        if norm not in NORMS:
+            raise ConfigError(
+                f"there is no norm of a {self.name} called {norm!r}. {did_you_mean(norm, NORMS)}"
+            )
+        self.norm = norm
         if layers < 1 or channels < 1:
             raise ConfigError(
                 f"a {self.name} has at least one layer and one channel; got layers={layers} and "
@@ -44,8 +57,14 @@ class Patches(nn.Module):
         self.layers = layers
         _start_small(self)
 
-    def judged(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """x through all layers -> logits, and what the layers before the last one made."""
+    def judged(self, x: Tensor, parts: int = 1) -> tuple[Tensor, list[Tensor]]:
+        """x through all layers -> logits, and what the layers before the last one made.
+
+        parts  of the batch that are judged each by itself, where that makes a difference
+        """
+        if parts > 1 and self.norm == "batch":
+            logits, made = zip(*(self.judged(part) for part in x.chunk(parts)), strict=True)
+            return torch.cat(logits), [torch.cat(layer) for layer in zip(*made, strict=True)]
         least = 3 * 2**self.layers  # of three the last two layers leave one
         side = min(x.shape[-2:])
         if side < least:
@@ -60,7 +79,13 @@ class Patches(nn.Module):
 
     def _block(self, width: int, to: int, stride: int) -> nn.Module:
         conv = self._conv(width, to, stride, bias=False)
-        return nn.Sequential(conv, _group_norm(to), nn.LeakyReLU(0.2))
+        return nn.Sequential(conv, self._norm(to), nn.LeakyReLU(0.2))
+
+    def _norm(self, channels: int) -> nn.Module:
+        if self.norm == "group":
+            return _group_norm(channels)
+        # Without running means: judging changes nothing, and nobody judges outside of training.
+        return self.batch_norm(channels, track_running_stats=False)
 
 
 def through(layers: Iterable[nn.Module], x: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -83,5 +108,5 @@ def _start_small(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Conv3d):
             nn.init.normal_(module.weight, 0.0, 0.02)
-        elif isinstance(module, nn.GroupNorm):
+        elif isinstance(module, nn.GroupNorm | nn.BatchNorm2d | nn.BatchNorm3d):
             nn.init.normal_(module.weight, 1.0, 0.02)

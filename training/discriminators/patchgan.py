@@ -1,4 +1,4 @@
-"""PatchGAN (arXiv 1611.07004), with the layers of taming-transformers and GroupNorm."""
+"""PatchGAN (arXiv 1611.07004), with the layers of taming-transformers."""
 
 from __future__ import annotations
 
@@ -16,11 +16,15 @@ class PatchGAN(Patches):
 
     channels  of the first layer; doubled by each of the next, up to eight times
     layers    how many halve the picture
+    norm      "group", or "batch" as published discriminators have it: see `Patches`
     """
 
     name, conv, kernel = "patchgan", nn.Conv2d, (4, 4)
+    batch_norm = nn.BatchNorm2d
 
-    def forward(self, x: Tensor, features: bool = False) -> Tensor | tuple[Tensor, list[Tensor]]:
-        """(B, C, H, W) -> logits (B, 1, h, w); see the package for `features` and clips."""
-        logits, made = self.judged(as_frames(x, self.name))
+    def forward(
+        self, x: Tensor, features: bool = False, parts: int = 1
+    ) -> Tensor | tuple[Tensor, list[Tensor]]:
+        """(B, C, H, W) -> logits (B, 1, h, w); see the package for the rest, and for clips."""
+        logits, made = self.judged(as_frames(x, self.name), parts)
         return (logits, made) if features else logits

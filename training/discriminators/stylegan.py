@@ -52,8 +52,10 @@ class StyleGAN(nn.Module):
         self.middle = _Linear(last * SMALLEST**2, last)
         self.last = _Linear(last, 1, activate=False)
 
-    def forward(self, x: Tensor, features: bool = False) -> Tensor | tuple[Tensor, list[Tensor]]:
-        """(B, C, H, W) -> logits (B, 1); see the package for `features` and clips."""
+    def forward(
+        self, x: Tensor, features: bool = False, parts: int = 1
+    ) -> Tensor | tuple[Tensor, list[Tensor]]:
+        """(B, C, H, W) -> logits (B, 1); see the package for the rest, and for clips."""
         frames = as_frames(x, "stylegan")
         if frames.shape[-2:] != (self.size, self.size):
             raise ImageError(

@@ -34,7 +34,7 @@ def picture_sheet(
 
     originals  uint8 (N, 3, [T,] H, W); the first 8 are shown, or 4 clips of 4 frames each
     samples    their reconstructions, floats in [-1, 1], of the same shape; NaN comes out grey
-    codes      (N, [t,] h, w[, Q]), of which the first of Q is shown
+    codes      (N, [T,] h, w), one to look at for each place: see `vqtok.sheets.plane`
     colours    (K, 3), as `colours_of_codes` gives them
     """
     if originals.shape != samples.shape or originals.dtype != torch.uint8:
@@ -42,8 +42,6 @@ def picture_sheet(
             "a sheet shows uint8 pictures (N, 3, [T,] H, W) and floats of the same shape; got "
             f"{str(originals.dtype)[6:]} {tuple(originals.shape)} and {tuple(samples.shape)}"
         )
-    if codes.ndim == originals.ndim:  # an axis for several codes a token
-        codes = codes[..., 0]
     is_clip = originals.ndim == 5
     columns: list[list[Pixels]] = []
     for number in range(min(len(originals), MOST // 2 if is_clip else MOST)):
@@ -57,13 +55,12 @@ def picture_sheet(
 
 def colours_of_codes(quantizer: Quantizer) -> Pixels:
     """(K, 3) uint8: a colour for each code; with several codes a token, for each first one."""
-    ids = torch.arange(quantizer.codebook_size).view(1, 1, -1)
+    ids = torch.arange(quantizer.codebook_size)
     if quantizer.depth:
-        ids = torch.nn.functional.pad(ids[..., None], (0, quantizer.depth - 1))
+        ids = torch.nn.functional.pad(ids[:, None], (0, quantizer.depth - 1))
     place = next((tensor.device for tensor in quantizer.state_dict().values()), ids.device)
     with torch.no_grad():
-        vectors = quantizer.decode(ids.to(place))
-    return code_colours(vectors[0, :, 0].T.float().cpu().numpy())
+        return code_colours(quantizer.vectors(ids.to(place)).float().cpu().numpy())
 
 
 def save_picture(pixels: Pixels, folder: Path, step: int) -> Path:
@@ -77,12 +74,12 @@ def save_picture(pixels: Pixels, folder: Path, step: int) -> Path:
 def _frames_of(
     original: Tensor, sample: Tensor, codes: Tensor
 ) -> list[tuple[Pixels, Pixels, npt.NDArray[np.int64]]]:
-    """(3, T, H, W) twice and codes (t, h, w) -> what a few frames show, enlarged if small."""
+    """(3, T, H, W) twice and codes (T, h, w) -> what a few frames show, enlarged if small."""
     length = original.shape[1]
     chosen = [round(at) for at in np.linspace(0, length - 1, min(FRAMES, length))]
     before = original[:, chosen].permute(1, 2, 3, 0).cpu().numpy()
     after = to_uint8(sample[:, chosen].float().nan_to_num(0).movedim(1, 0))
-    ids = codes.cpu().numpy()[[at * len(codes) // length for at in chosen]]
+    ids = codes.cpu().numpy()[chosen]
     times = -(-LEAST_SIDE // max(before.shape[1:3]))
     large = (pixels.repeat(times, 1).repeat(times, 2) for pixels in (before, after))
     return list(zip(*large, ids, strict=True))

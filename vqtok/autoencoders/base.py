@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from vqtok.architectures import Architecture
 from vqtok.autoencoders.building import execution_device, make_quantizer
+from vqtok.autoencoders.grids import OnGrids
 from vqtok.autoencoders.outputs import AutoencoderVQOutput, VQEncoderOutput
 from vqtok.autoencoders.pixels import PixelRange, as_signed
 from vqtok.autoencoders.tiling import Tiling, in_slices
@@ -28,14 +29,14 @@ from vqtok.quantizers import TRAINING_STATE
 from vqtok.registry import Registry
 from vqtok.zoo import bundled, unknown
 
-__all__ = ["AUTOENCODERS", "AutoencoderBase"]
+__all__ = ["AUTOENCODERS", "AutoencoderBase", "code_names"]
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 # Written beside the model's own settings, so that transformers reads the same folder.
 TRANSFORMERS_KEYS = {"model_type": "vqtok", "architectures": ["VQTokModel"]}
 
 
-class AutoencoderBase(ModelMixin, AttentionMixin, AutoencoderMixin, ConfigMixin, ABC):
+class AutoencoderBase(OnGrids, ModelMixin, AttentionMixin, AutoencoderMixin, ConfigMixin, ABC):
     """Pixels to codes and back, through the networks of one architecture.
 
     A subclass has a constructor that is registered to the configuration, makes an `Architecture`
@@ -59,7 +60,13 @@ class AutoencoderBase(ModelMixin, AttentionMixin, AutoencoderMixin, ConfigMixin,
     DECODER_SETTINGS: ClassVar[tuple[str, ...]]
 
     _supports_gradient_checkpointing = True
-    _no_split_modules: ClassVar[list[str]] = ["Codebook", "MappedCodebook", "Mixtures", "Scores"]
+    _no_split_modules: ClassVar[list[str]] = [
+        "Codebook",
+        "MappedCodebook",
+        "Mixtures",
+        "ScoredCodebook",
+        "Scores",
+    ]
     # Under half precision the codebook stays float32, or ids would change with the dtype.
     # A list: diffusers takes any other sequence for the name of a single module.
     _keep_in_fp32_modules: ClassVar[list[str]] = ["quantize"]
@@ -76,12 +83,6 @@ class AutoencoderBase(ModelMixin, AttentionMixin, AutoencoderMixin, ConfigMixin,
     @abstractmethod
     def last_layer(self) -> nn.Parameter:
         """The decoder's last weight, where the share of an adversarial loss is measured."""
-
-    @property
-    def spatial_compression_ratio(self) -> int:
-        """Pixels a token, along one side."""
-        ratio: int = self.stride[-1]
-        return ratio
 
     # --- parts ------------------------------------------------------------------------------
 
@@ -192,35 +193,51 @@ class AutoencoderBase(ModelMixin, AttentionMixin, AutoencoderMixin, ConfigMixin,
     def encode_codes(self, x: Tensor, precision: Precision = "ieee32") -> Tensor:
         """(B, C, *size) pixels, uint8 or floats in [-1, 1] -> ids (B, *grid[, Q]), int64.
 
-        A size is a multiple of `stride`. Ids are defined by float32 products; another `precision`
-        is another, cheaper function with other ids.
+        `grid_of` says which sizes there are. Quantizers of several scales give (B, L), the scales
+        one after another. A clip longer than the model's `window` goes through as one; those of
+        `encode_stream`, window by window, are other ids. Ids are defined by float32 products;
+        another `precision` is another, cheaper function with other ids.
         """
-        pixels = as_signed(x, self.config.in_channels, self.stride).to(execution_device(self))
+        signed = as_signed(x, self.config.in_channels, len(self.stride), self.grid_of)
+        pixels = signed.to(execution_device(self))
         with arithmetic(precision, pixels.device):
             latents = self.encode(pixels.to(self.dtype), return_dict=False)[0]
-            if not torch.compiler.is_compiling() and not bool(latents.isfinite().all()):
-                raise InputError(
-                    f"the encoder's output is not finite with {str(self.dtype)[6:]} weights and "
-                    f"precision={precision!r}; half precision may overflow, or weights are damaged"
-                )
-            codes: Tensor = self.quantize.encode(latents)
+            return self.ids_of(latents, precision)
+
+    def ids_of(self, latents: Tensor, precision: Precision) -> Tensor:
+        """Latents (B, D, *grid), made under `precision` -> ids; `InputError` if not finite."""
+        if not torch.compiler.is_compiling() and not bool(latents.isfinite().all()):
+            raise InputError(
+                f"the encoder's output is not finite with {str(self.dtype)[6:]} weights and "
+                f"precision={precision!r}; half precision may overflow, or weights are damaged"
+            )
+        codes: Tensor = self.quantize.encode(latents)
         return codes
 
     @torch.no_grad()
     @apply_forward_hook
-    def decode_codes(self, codes: Tensor, precision: Precision = "ieee32") -> Tensor:
-        """Ids (B, *grid[, Q]) -> (B, C, *size) pixels, floats in [-1, 1]."""
+    def decode_codes(
+        self,
+        codes: Tensor,
+        precision: Precision = "ieee32",
+        grid: tuple[int, ...] | None = None,
+    ) -> Tensor:
+        """Ids (B, *grid[, Q]) -> (B, C, *size) pixels, floats in [-1, 1].
+
+        `grid` is for codes of several scales (B, L) of which it is not clear what they cover.
+        """
         self._check_codes(codes)
         codes = codes.to(execution_device(self))
         with arithmetic(precision, codes.device):
-            return self._decode_vectors(self.quantize.decode(codes)).float().clamp(-1, 1)
+            vectors = self.quantize.decode(codes, grid)
+            return self._decode_vectors(vectors).float().clamp(-1, 1)
 
     # --- inside ---------------------------------------------------------------------------------
 
     def _check_codes(self, codes: Tensor) -> None:
         """Raises where codes are not a batch of grids; the quantizer looks at their values."""
-        depth, axes = self.quantize.depth, "thw"[-len(self.stride) :]
-        if codes.ndim != 1 + len(self.stride) + bool(depth) or not codes.numel():
+        depth, axes = self.quantize.depth, code_names(self.code_axes)
+        if codes.ndim != 1 + len(axes) + bool(depth) or not codes.numel():
             raise CodesError(
                 f"codes of this model have the shape (B, {', '.join(axes)}"
                 f"{f', {depth}' if depth else ''}), with at least one token; got "
@@ -311,6 +328,11 @@ class AutoencoderBase(ModelMixin, AttentionMixin, AutoencoderMixin, ConfigMixin,
         settings["transformers_weights"] = self.transformers_weights
         settings.pop("_name_or_path", None)  # where it was loaded from, on this machine
         return json.dumps(settings, indent=2, sort_keys=True) + "\n"
+
+
+def code_names(axes: int) -> str:
+    """What messages call the axes of codes: t, h, w, or L where they are one sequence."""
+    return "thw"[-axes:] if axes > 1 else "L"
 
 
 # The modules of this package are imported at the first look-up, each with a class or more.

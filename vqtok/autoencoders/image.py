@@ -10,6 +10,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from vqtok.architectures import ARCHITECTURES
+from vqtok.architectures.cnn import NO_DECODER, NoDecoder
 from vqtok.autoencoders import stock
 from vqtok.autoencoders.base import AUTOENCODERS, AutoencoderBase
 from vqtok.autoencoders.norms import ChannelNorm
@@ -26,7 +27,9 @@ class AutoencoderVQ(AutoencoderBase):
     of `AutoencoderBase`, and
 
     scaling_factor   1 by default: VQModel's .18215 belongs to another kind of latents
+    up_block_types   (): no decoder, for checkpoints that hold none
     pre_quant_norm   "layer": latents are normalised over their channels before they are quantized
+    quant_conv_kernel  of the convolutions before and after the codes, an odd number
     """
 
     ENCODER_SETTINGS = (
@@ -40,6 +43,7 @@ class AutoencoderVQ(AutoencoderBase):
         "pixel_mean",
         "pixel_std",
         "pre_quant_norm",
+        "quant_conv_kernel",
     )
     DECODER_SETTINGS = (
         "act_fn",
@@ -51,6 +55,7 @@ class AutoencoderVQ(AutoencoderBase):
         "out_channels",
         "pixel_mean",
         "pixel_std",
+        "quant_conv_kernel",
         "up_block_types",
     )
 
@@ -84,6 +89,7 @@ class AutoencoderVQ(AutoencoderBase):
         pixel_mean: tuple[float, ...] | None = None,
         pixel_std: tuple[float, ...] | None = None,
         pre_quant_norm: str = "none",
+        quant_conv_kernel: int = 1,
     ) -> None:
         super().__init__()
         dim = vq_embed_dim or latent_channels
@@ -94,6 +100,8 @@ class AutoencoderVQ(AutoencoderBase):
             )
         if pre_quant_norm not in ("none", "layer"):
             raise ConfigError(f"pre_quant_norm is 'none' or 'layer'; got {pre_quant_norm!r}")
+        if quant_conv_kernel < 1 or quant_conv_kernel % 2 == 0:
+            raise ConfigError(f"quant_conv_kernel is an odd number from 1; got {quant_conv_kernel}")
         net = ARCHITECTURES["cnn"](
             in_channels=in_channels,
             out_channels=out_channels,
@@ -112,6 +120,8 @@ class AutoencoderVQ(AutoencoderBase):
     @property
     def last_layer(self) -> nn.Parameter:
         """See `AutoencoderBase.last_layer`."""
+        if isinstance(self.decoder, NoDecoder):
+            raise ConfigError(NO_DECODER)
         return self.decoder.get_parameter("conv_out.weight")
 
     def _before_codes(self, width: int, dim: int) -> nn.Module:
@@ -119,6 +129,10 @@ class AutoencoderVQ(AutoencoderBase):
         if self.config.pre_quant_norm == "none":
             return project
         return nn.Sequential(OrderedDict(project=project, norm=ChannelNorm(dim)))
+
+    def _projection(self, width: int, to: int) -> nn.Module:
+        kernel: int = self.config.quant_conv_kernel
+        return nn.Conv2d(width, to, kernel, padding=kernel // 2)
 
     def _pixels(self, vectors: Tensor) -> Tensor:
         spatial = self.config.norm_type == "spatial"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -63,20 +63,25 @@ class PixelRange:
         return torch.tensor(values, dtype=like.dtype, device=like.device).view(shape)
 
 
-def as_signed(x: Tensor, channels: int, stride: tuple[int, ...]) -> Tensor:
-    """Pixels to be made ids of, (B, C, *size): checked, and as floats in [-1, 1]."""
-    what, axes = ("picture", "HW") if len(stride) == 2 else ("clip", "THW")
-    if x.ndim != 2 + len(stride) or x.shape[1] != channels:
+def as_signed(
+    x: Tensor, channels: int, axes: int, grid_of: Callable[[tuple[int, ...]], object]
+) -> Tensor:
+    """Pixels to be made ids of, (B, C, *size): checked, and as floats in [-1, 1].
+
+    axes     2 for pictures, 3 for clips
+    grid_of  raises where a model does not take a size
+    """
+    what, names = ("picture", "HW") if axes == 2 else ("clip", "THW")
+    if x.ndim != 2 + axes or x.shape[1] != channels:
         raise ImageError(
-            f"pixels have the shape (B, {channels}, {', '.join(axes)}); got {tuple(x.shape)}"
+            f"pixels have the shape (B, {channels}, {', '.join(names)}); got {tuple(x.shape)}"
         )
     if not len(x):
         raise ImageError(f"there is no {what} in a batch of the shape {tuple(x.shape)}")
-    if any(side % step or not side for side, step in zip(x.shape[2:], stride, strict=True)):
-        raise ImageError(
-            f"the sides of a {what} are multiples of {' x '.join(map(str, stride))}; got "
-            f"{' x '.join(map(str, x.shape[2:]))} (vqtok.preprocess crops or pads to fit)"
-        )
+    try:
+        grid_of(tuple(x.shape[2:]))
+    except ImageError as error:
+        raise ImageError(f"{error} (vqtok.preprocess crops or pads to fit)") from None
     if x.dtype == torch.uint8:
         return from_uint8(x)
     if not x.is_floating_point():

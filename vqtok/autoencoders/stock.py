@@ -48,6 +48,10 @@ def to_vq_model(model: AutoencoderVQ) -> Any:
         obstacles.append("the networks take another pixel range than [-1, 1]")
     if config.pre_quant_norm != "none":
         obstacles.append("latents are normalised before quantization (pre_quant_norm)")
+    if config.quant_conv_kernel != 1:
+        obstacles.append("codes stand between larger convolutions than 1 x 1 (quant_conv_kernel)")
+    if not config.up_block_types:
+        obstacles.append("it has no decoder (up_block_types)")
     if obstacles:
         raise ConfigError(f"diffusers' VQModel cannot express this model: {'; '.join(obstacles)}")
     if config.shift_factor:

@@ -10,13 +10,14 @@ from torch import nn
 
 from vqtok.architectures import ARCHITECTURES
 from vqtok.autoencoders.base import AUTOENCODERS, AutoencoderBase
+from vqtok.autoencoders.clips import AutoencoderClips
 from vqtok.errors import ConfigError
 
 __all__ = ["AutoencoderVQTimesformer", "ModelMixin"]  # the latter for diffusers' loader
 
 
 @AUTOENCODERS.register("timesformer")
-class AutoencoderVQTimesformer(AutoencoderBase):
+class AutoencoderVQTimesformer(AutoencoderClips):
     """Clips (B, C, T, H, W) to codes (B, T, H / patch_size, W / patch_size) and back.
 
     The settings are those of `AutoencoderBase`, and
@@ -96,10 +97,10 @@ class AutoencoderVQTimesformer(AutoencoderBase):
         return self.decoder.get_parameter("to_patch.weight")
 
     @property
-    def temporal_compression_ratio(self) -> int:
-        """Frames a token."""
-        ratio: int = self.stride[0]
-        return ratio
+    def window(self) -> int:
+        """See `AutoencoderBase.window`: as many frames as it is trained on."""
+        frames: int = self.config.sample_frames
+        return frames
 
     def to_diffusers(self) -> Any:
         """Raises `ConfigError`: diffusers has no class for this model."""

@@ -9,11 +9,11 @@ from typing import Any
 
 import typer
 
-from vqtok.cli import pictures, runs
+from vqtok.cli import checkpoints, pictures, runs
 from vqtok.cli.app import app
 from vqtok.errors import VqtokError
 
-__all__ = ["app", "main", "pictures", "runs"]
+__all__ = ["app", "checkpoints", "main", "pictures", "runs"]
 
 # Newer typers carry a click of their own, so the class is known by what it is the base of.
 UsageError: Any = typer.BadParameter.__mro__[1]

@@ -10,6 +10,7 @@ __all__ = [
     "DEFAULT",
     "BatchSize",
     "Device",
+    "Format",
     "Name",
     "Policy",
     "Precision",
@@ -25,8 +26,9 @@ DEFAULT = "photo-tiny"
 Sources = Annotated[
     list[str],
     typer.Argument(
-        metavar="PICTURE",
-        help="Pictures, folders of pictures, or - for one picture on standard input.",
+        metavar="PICTURE|CLIP",
+        help="Pictures, folders of pictures, or - for one picture on standard input; where the "
+        "tokenizer takes clips, videos, folders of videos or of numbered frames, or pictures.",
     ),
 ]
 Name = Annotated[
@@ -34,7 +36,8 @@ Name = Annotated[
     typer.Option(
         "--tokenizer",
         "-t",
-        help="A tokenizer folder, the name of one in the package, or org/name on the hub.",
+        help="A tokenizer folder, the name of one in the package, org/name on the hub, another "
+        "project's checkpoint or its name in `vqtok info --list`.",
     ),
 ]
 Revision = Annotated[
@@ -57,8 +60,18 @@ Policy = Annotated[
     str | None,
     typer.Option(
         help="How to bring them there: center (crop), stretch, pad; adm or taming, as published "
-        "tokenizers did; or native, which leaves them as large as they are. By default the "
-        "tokenizer's own."
+        "tokenizers did; or native, which leaves them as large as they are but for a cut to a "
+        "multiple of the stride; or extend, which cuts nothing and repeats the edges instead. By "
+        "default the tokenizer's own."
+    ),
+]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        metavar="FORMAT",
+        help="How clips are written into a folder: mp4, webm, gif, mkv (without loss) or png "
+        "(a folder of frames). By default mp4, and png for a single frame.",
     ),
 ]
 Device = Annotated[

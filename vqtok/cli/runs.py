@@ -66,8 +66,9 @@ def train(
         typer.Option(
             "--from",
             metavar="TOKENIZER",
-            help="Go on from a tokenizer folder, the name of one in the package, or org/name on "
-            "the hub. Its network and codebook stand in for those of --config.",
+            help="Go on from a tokenizer folder, the name of one in the package, org/name on the "
+            "hub, or another project's checkpoint. Its network and codebook stand in for those of "
+            "--config.",
         ),
     ] = None,
     freeze: Annotated[
@@ -134,8 +135,8 @@ def evaluate(
         str,
         typer.Argument(
             metavar="TOKENIZER|RUN",
-            help="A tokenizer folder, the name of one in the package, org/name on the hub, or the "
-            "folder of a training run that has ended.",
+            help="A tokenizer folder, the name of one in the package, org/name on the hub, another "
+            "project's checkpoint, or the folder of a training run that has ended.",
         ),
     ],
     data: Annotated[

@@ -15,12 +15,10 @@ import numpy.typing as npt
 import torch
 import typer
 
-from vqtok import fingerprint, folders
-from vqtok.autoencoders import AutoencoderBase
 from vqtok.batches import WAITING
 from vqtok.commands.outputs import check_lines, whole
 from vqtok.commands.progress import progress
-from vqtok.commands.setup import Setup, pick_device
+from vqtok.commands.setup import Setup
 from vqtok.commands.sources import Failures
 from vqtok.errors import ConfigError, ImageError, LoadError, MismatchError, VqtokError
 from vqtok.evaluation import Evaluation, Metrics, WeightFiles, choose
@@ -29,9 +27,9 @@ from vqtok.evaluation.report import SCHEMA, device_name, table, versions
 from vqtok.hub import of_run
 from vqtok.preprocess import Preprocess, preprocess
 from vqtok.sources import Source, held_out, open_source
-from vqtok.types import Fingerprint
+from vqtok.tokenizer import VisualTokenizer
 
-__all__ = ["Loaded", "Request", "Samples", "Skipped", "run"]
+__all__ = ["Request", "Samples", "Skipped", "run"]
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -61,19 +59,6 @@ class Request:
         return list(chosen)[: self.limit]
 
 
-class Loaded(NamedTuple):
-    """A tokenizer's parts; a model of clips has no `VisualTokenizer`."""
-
-    model: AutoencoderBase
-    settings: Preprocess
-    fingerprint: Fingerprint
-
-    @property
-    def is_video(self) -> bool:
-        """Whether it takes clips."""
-        return len(self.model.stride) == 3
-
-
 class Skipped(Failures):
     """Counts by their kind, too."""
 
@@ -96,7 +81,7 @@ def run(setup: Setup, request: Request, output: str | None, *, as_json: bool) ->
     source = open_source(list(request.data), request.kind)
     indices = request.indices(source)
     choose(request.names(), is_video=source.is_video)
-    tok = _load(setup)
+    tok = setup.load()
     samples = Samples.of(tok, source, request)
     metrics = Metrics.load(
         request.names(), is_video=tok.is_video, weights=request.weights, device=tok.model.device
@@ -112,18 +97,6 @@ def run(setup: Setup, request: Request, output: str | None, *, as_json: bool) ->
     return skipped.status()
 
 
-def _load(setup: Setup) -> Loaded:
-    """In parts, since `VisualTokenizer` takes pictures alone."""
-    device = pick_device(setup.device)
-    model, found, settings, _ = folders.load(setup.resolve().path, setup.variant)
-    changes = setup.changes(settings)
-    if changes:
-        settings = settings.changed(**changes)
-        found = replace(found, preprocess=fingerprint.of_settings(settings))
-    model.to(device)
-    return Loaded(model, settings, found)
-
-
 class Samples(NamedTuple):
     """A source through a tokenizer's preprocessing."""
 
@@ -133,7 +106,7 @@ class Samples(NamedTuple):
     stride: int
 
     @classmethod
-    def of(cls, tok: Loaded, source: Source, request: Request) -> Samples:
+    def of(cls, tok: VisualTokenizer, source: Source, request: Request) -> Samples:
         """Where both are about pictures, or both about clips."""
         if source.is_video != tok.is_video:
             takes, holds = ("clips", "pictures") if tok.is_video else ("pictures", "clips")
@@ -144,6 +117,11 @@ class Samples(NamedTuple):
                 raise ConfigError("--frames and --frame-stride are for a tokenizer of clips")
             return cls(source, tok.settings, 0, 1)
         frames = request.frames or tok.model.config.sample_frames
+        padded = tok.plan_frames(frames).padded
+        if padded != frames:
+            raise ConfigError(
+                f"--frames={frames} fills no whole tokens; the next number that does is {padded}"
+            )
         return cls(source, tok.settings, frames, request.frame_stride)
 
     def read(self, index: int) -> Pixels:
@@ -164,7 +142,7 @@ class Samples(NamedTuple):
 
 def _measure(
     setup: Setup,
-    tok: Loaded,
+    tok: VisualTokenizer,
     metrics: Metrics,
     samples: Samples,
     indices: Sequence[int],
@@ -234,7 +212,7 @@ def _set(samples: Samples, keys: Sequence[str], skipped: Skipped) -> dict[str, A
     return found
 
 
-def _machine(setup: Setup, tok: Loaded, metrics: Metrics) -> dict[str, Any]:
+def _machine(setup: Setup, tok: VisualTokenizer, metrics: Metrics) -> dict[str, Any]:
     """What looked, and how."""
     return {
         "tokenizer": {

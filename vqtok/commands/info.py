@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
@@ -15,13 +16,19 @@ from vqtok import probe
 from vqtok.commands.progress import progress
 from vqtok.commands.setup import Setup
 from vqtok.commands.sources import Source, find
+from vqtok.errors import ConfigError
 from vqtok.hub import Resolved
 from vqtok.metrics.pixels import from_uint8
+from vqtok.obtain import read_report
 from vqtok.precision import PRECISIONS, Precision, arithmetic, check_precision
 from vqtok.tokenizer import VisualTokenizer
-from vqtok.zoo import samples
+from vqtok.zoo import bundled, samples
+from vqtok.zoo.aliases import aliases
 
-__all__ = ["agreement", "describe", "run"]
+__all__ = ["agreement", "describe", "listing", "run"]
+
+# Of a pixel before: eight a channel.
+BITS = 24
 
 
 def run(setup: Setup, precision: str | None, pictures: list[str], *, as_json: bool) -> int:
@@ -31,9 +38,11 @@ def run(setup: Setup, precision: str | None, pictures: list[str], *, as_json: bo
         compared = (check_precision(precision),)
     sources = find(pictures or [str(path) for path in samples()]) if compared else []
     resolved = setup.resolve()
-    tok = setup.load()
+    tok = setup.load(resolved)
+    if compared and tok.model.is_video:
+        raise ConfigError("--precision compares the ids of pictures; this is a tokenizer of clips")
     result = probe.check(resolved.path, tok.model, variant=setup.variant)
-    facts = {"tokenizer": setup.name, **_origin(resolved), **describe(tok)}
+    facts = {"tokenizer": setup.name, **_origin(resolved), **_source(resolved), **describe(tok)}
     facts["behaviour_here"] = asdict(result)
     if compared:
         facts["ids_equal_to_ieee32"] = agreement(tok, sources, compared)
@@ -47,25 +56,66 @@ def _origin(resolved: Resolved) -> dict[str, str]:
     return {"repository": resolved.repo, "commit": str(resolved.commit)}
 
 
+def _source(resolved: Resolved) -> dict[str, Any]:
+    """Whose it is; of what was converted, what is known of the source."""
+    report = read_report(resolved.path)
+    if not report:
+        return {"family": resolved.family}
+    source = {name: value for name, value in report["source"].items() if value is not None}
+    return {
+        "family": report["family"],
+        "converted_from": {"what": report["title"], **source},
+        "licence": report["licence"],
+        "notes": report["notes"],
+    }
+
+
+def listing() -> str:
+    """The table of well-known checkpoints, a line each."""
+    rows = [("NAME", "FAMILY", "LICENCE", "SEEN", "WHERE")]
+    for name, alias in sorted(aliases().items()):
+        seen = "yes" if alias.seen else "no"
+        rows.append((name, alias.family, alias.licence, seen, alias.place))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    unseen = "SEEN no: nobody has loaded the published file with this package yet."
+    return "\n".join([*(f"{name}  in the package" for name in bundled()), *lines, unseen])
+
+
 def describe(tok: VisualTokenizer) -> dict[str, Any]:
     """What can be said without running it."""
     model, vocab = tok.model, tok.vocab
-    stride = model.spatial_compression_ratio
-    bits = np.log2(tok.codebook_size) * max(1, vocab.depth)
+    pixels = _size(tok)
+    codes = model.quantize.codes_shape(model.grid_of(pixels))
+    bits = np.log2(tok.codebook_size) * math.prod(codes) / math.prod(pixels)
+    stride = model.stride if model.is_video else model.spatial_compression_ratio
     rule = tok.settings.model_dump(mode="json", exclude_defaults=True)
     return {
         "parameters": sum(p.numel() for p in model.parameters()),
         "stride": stride,
+        "pixels": pixels,
+        "grid": codes[: model.code_axes],
         "codes": tok.codebook_size,
         "dimensions": model.quantize.dim,
         "codes_per_token": max(1, vocab.depth),
-        "bits_per_pixel": round(float(bits / stride**2), 4),
+        "bits_per_pixel": round(float(bits), 4),
+        "compression": round(float(BITS / bits), 2),
         "quantizer": model.config.quantizer,
         "estimator": model.quantize.estimator.name,
         "preprocessing": {"policy": tok.settings.policy, **rule},
         "vocabulary": {"ids": tok.vocab_size, "first_code": tok.offset, "order": vocab.order},
         "fingerprint": tok.fingerprint.to_dict(),
     }
+
+
+def _size(tok: VisualTokenizer) -> tuple[int, ...]:
+    """The pixels of one picture or clip: those it is brought to, else as many as fill a grid."""
+    model = tok.model
+    *frames, height, width = model.probe_size()
+    sides = (height, width) if tok.settings.size is None else tok.settings.sides
+    if not frames:
+        return sides
+    return int(model.config.get("sample_frames") or frames[0]), *sides
 
 
 def agreement(
@@ -132,12 +182,22 @@ def _table(facts: dict[str, Any]) -> Iterator[str]:
     width = max(map(len, facts))
     for name, value in facts.items():
         label = name.replace("_", " ")
-        rows = value if isinstance(value, dict) else {None: value}
-        inner = max((len(key) for key in rows if key), default=0)
-        for key, item in rows.items():
+        rows = _rows(value)
+        inner = max((len(key) for key, _ in rows if key), default=0)
+        for key, item in rows:
             text = item
             if isinstance(item, dict):
                 text = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in item.items())
             middle = f"{key.replace('_', ' '):<{inner}}  " if key else ""
             yield f"{label:<{width}}  {middle}{text}"
             label = ""
+
+
+def _rows(value: Any) -> list[tuple[str | None, Any]]:
+    """What stands beside a label: the entries of an object, the sentences of a list, or a value."""
+    if isinstance(value, dict):
+        return list(value.items())
+    if isinstance(value, list):
+        return [(None, item) for item in value]
+    shown = " x ".join(map(str, value)) if isinstance(value, tuple) else value
+    return [(None, shown)]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import typer
 
-__all__ = ["progress", "say"]
+__all__ = ["counted", "progress", "say"]
+
+Item = TypeVar("Item")
 
 
 @contextmanager
@@ -23,6 +26,13 @@ def progress(total: int, label: str, *, to_stdout: bool) -> Iterator[Callable[[i
         return
     with typer.progressbar(length=total, label=label, show_pos=True, file=sys.stderr) as bar:
         yield bar.update
+
+
+def counted(items: Iterable[Item], advance: Callable[[int], None]) -> Iterator[Item]:
+    """The same items; calls advance(1) after each that was taken."""
+    for item in items:
+        yield item
+        advance(1)
 
 
 def say(message: str) -> None:

@@ -1,7 +1,8 @@
-"""`vqtok reconstruct`: what a tokenizer keeps of pictures, to see and in figures."""
+"""`vqtok reconstruct`: what a tokenizer keeps of pictures and clips, to see and in figures."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,34 +10,62 @@ import numpy.typing as npt
 import typer
 from PIL import Image
 
-from vqtok.commands.outputs import Pictures
+from vqtok.commands.clips import Clip, EncodedClip, encode_clip, find_clips, frames_of
+from vqtok.commands.outputs import Movies, Pictures
+from vqtok.commands.progress import counted, progress
 from vqtok.commands.setup import Setup
-from vqtok.commands.sources import Encoded, Failures, Source, encoded, find
-from vqtok.errors import ImageError, InputError, LoadError
-from vqtok.sheets import colours_of, sheet
+from vqtok.commands.sources import Encoded, Failures, Source, check_named, encoded, find
+from vqtok.errors import ConfigError, ImageError, InputError, LoadError
+from vqtok.preprocess import preprocess_frames
+from vqtok.sheets import colours_of, map_of, sheet
 from vqtok.tokenizer import VisualTokenizer
+from vqtok.types import Codes
 
 __all__ = ["Report", "run"]
 
 Pixels = npt.NDArray[np.uint8]
 
 
-def run(setup: Setup, arguments: list[str], output: str | None, *, side_by_side: bool) -> int:
-    """Prints a line a picture and a summary; returns the exit status."""
+def run(
+    setup: Setup,
+    arguments: list[str],
+    output: str | None,
+    *,
+    side_by_side: bool,
+    form: str | None = None,
+) -> int:
+    """Prints a line a picture or clip and a summary; returns the exit status."""
     if side_by_side and output is None:
         raise InputError("--side-by-side makes pictures: say where with --output")
-    pictures = None if output is None else Pictures(output)
-    sources = find(arguments)
-    places = {} if pictures is None else _places(pictures, sources)
-    failures = Failures(len(sources))
+    check_named(arguments)
     tok = setup.load()
     colours = colours_of(tok) if side_by_side else None
-    report = Report(tok, sources, to_stderr=output == "-")
+    if tok.is_video:
+        movies = None if output is None else Movies(output, form)
+        return _clips(tok, find_clips(arguments), movies, colours)
+    if form is not None:
+        raise ConfigError("--format is for clips; this tokenizer makes pictures, PNG")
+    return _pictures(tok, find(arguments), None if output is None else Pictures(output), colours)
+
+
+# --- pictures --------------------------------------------------------------------------------
+
+
+def _pictures(
+    tok: VisualTokenizer,
+    sources: list[Source],
+    pictures: Pictures | None,
+    colours: Pixels | None,
+) -> int:
+    places = {} if pictures is None else _places(pictures, sources)
+    failures = Failures(len(sources))
+    to_stderr = pictures is not None and pictures.output == "-"
+    report = Report(tok, [source.key for source in sources], to_stderr=to_stderr)
     for part in encoded(tok, sources, failures, "reconstruct"):
         decoded = tok.decode_codes([one.codes for one in part], "np")
         for one, back in zip(part, decoded, strict=True):
             try:
-                report.add(one, back)
+                report.add(one.key, one.codes, [_figures(one.pixels, back)])
             except ImageError as error:
                 failures.add(ImageError(f"{one.key!r}: {error}"))
                 continue
@@ -49,11 +78,7 @@ def run(setup: Setup, arguments: list[str], output: str | None, *, side_by_side:
 
 def _places(pictures: Pictures, sources: list[Source]) -> dict[str, Path]:
     """Where each key's picture goes; never onto a picture that is read."""
-    if pictures.single and len(sources) > 1:
-        raise InputError(
-            f"{pictures.output!r} takes one picture, and there are {len(sources)}; name a folder "
-            "with --output"
-        )
+    _check_single(pictures, len(sources), "picture")
     places = {source.key: pictures.place(source.key) for source in sources}
     originals = {s.data.resolve() for s in sources if isinstance(s.data, Path)}
     for place in places.values():
@@ -62,29 +87,122 @@ def _places(pictures: Pictures, sources: list[Source]) -> dict[str, Path]:
     return places
 
 
+def _check_single(results: Pictures | Movies, count: int, what: str) -> None:
+    if results.single and count > 1:
+        raise InputError(
+            f"{results.output!r} takes one {what}, and there are {count}; name a folder with "
+            "--output"
+        )
+
+
 def _sheet(tok: VisualTokenizer, one: Encoded, back: Pixels, colours: Pixels) -> Pixels:
-    ids = one.codes.ids[0]
-    return sheet(one.pixels, back, ids[..., 0] if tok.vocab.depth else ids, colours)
+    return sheet(one.pixels, back, map_of(one.codes), colours)
+
+
+# --- clips -----------------------------------------------------------------------------------
+
+
+def _clips(
+    tok: VisualTokenizer, clips: list[Clip], movies: Movies | None, colours: Pixels | None
+) -> int:
+    if movies is not None:
+        _check_single(movies, len(clips), "clip")
+    failures = Failures(len(clips), "clips")
+    report = Report(tok, [clip.key for clip in clips], to_stderr=False)
+    for clip in clips:
+        total = frames_of(clip, tok.settings)
+        figures: list[tuple[float, float]] = []
+        try:
+            with progress(total, f"encode {clip.key}", to_stdout=False) as advance:
+                one = encode_clip(tok, clip, advance)
+            with progress(total, f"decode {clip.key}", to_stdout=False) as advance:
+                frames = counted(_compared(tok, one, colours, figures), advance)
+                _drain(frames, one, movies)
+        except ImageError as error:
+            failures.add(_named(error, clip))
+        except LoadError as error:
+            failures.add(error)
+        else:
+            report.add(clip.key, one.codes, figures, f"  {_frames(len(figures))}")
+    report.end()
+    return failures.status()
+
+
+def _named(error: ImageError, clip: Clip) -> ImageError:
+    """Errors of figures know no clip."""
+    return error if clip.name in str(error) else ImageError(f"{clip.key!r}: {error}")
+
+
+def _frames(count: int) -> str:
+    return f"{count} frame{'s' if count > 1 else ''}"
+
+
+def _compared(
+    tok: VisualTokenizer,
+    one: EncodedClip,
+    colours: Pixels | None,
+    figures: list[tuple[float, float]],
+) -> Iterator[Pixels]:
+    """Frames as they come back, or sheets of them; their figures go to `figures`."""
+    maps = map_of(one.codes)
+    seen = preprocess_frames(one.clip.open(tok.settings), tok.settings, name=one.clip.name)
+    for number, (before, back) in enumerate(zip(seen, tok.decode_clip(one.codes), strict=True)):
+        original = before[: back.shape[0], : back.shape[1]]
+        figures.append(_figures(original, back))
+        if colours is None:
+            yield back
+        else:
+            yield sheet(original, back, maps[tok.model.token_of(number)], colours)
+
+
+def _drain(frames: Iterator[Pixels], one: EncodedClip, movies: Movies | None) -> None:
+    """Takes all frames, into a video where there is a place for it."""
+    if movies is None:
+        for _ in frames:
+            pass
+        return
+    place = movies.place(one.clip.key, int(one.codes.sizes[0, 0]))
+    data = one.clip.data
+    if place.resolve() in [path.resolve() for path in _files(data)]:
+        raise InputError(f"--output {movies.output!r} would overwrite the clip '{place}'")
+    movies.save(frames, place, one.fps)
+
+
+def _files(data: Path | bytes | list[Path]) -> list[Path]:
+    if isinstance(data, bytes):
+        return []
+    return data if isinstance(data, list) else [data]
+
+
+# --- figures ---------------------------------------------------------------------------------
+
+
+def _figures(original: Pixels, back: Pixels) -> tuple[float, float]:
+    """PSNR and SSIM of a picture or frame (H, W, 3)."""
+    from vqtok.metrics.pixels import psnr, ssim
+
+    pair = original[None], back[None]
+    return float(psnr(*pair)[0]), float(ssim(*pair)[0])
 
 
 class Report:
     """Figures, printed as they come, and their means."""
 
-    def __init__(self, tok: VisualTokenizer, sources: list[Source], *, to_stderr: bool) -> None:
+    def __init__(self, tok: VisualTokenizer, keys: list[str], *, to_stderr: bool) -> None:
         self.to_stderr = to_stderr
-        self.width = max(len(source.key) for source in sources)
+        self.width = max(map(len, keys))
         self.rows: list[tuple[float, float]] = []
         self.used = np.zeros((max(1, tok.vocab.depth), tok.codebook_size), bool)
 
-    def add(self, one: Encoded, back: Pixels) -> None:
-        """A picture (h, w, 3) and its reconstruction."""
-        from vqtok.metrics.pixels import psnr, ssim
-
-        pair = one.pixels[None], back[None]
-        self.rows.append((float(psnr(*pair)[0]), float(ssim(*pair)[0])))
-        for level, ids in enumerate(one.codes.ids.reshape(-1, len(self.used)).T):
+    def add(
+        self, key: str, codes: Codes, figures: list[tuple[float, float]], rest: str = ""
+    ) -> None:
+        """A picture's figures, or those of a clip's frames, of which the means count."""
+        psnr, ssim = np.mean(figures, axis=0).tolist()
+        self.rows.append((psnr, ssim))
+        for level, ids in enumerate(codes.ids.reshape(-1, len(self.used)).T):
             self.used[level, ids] = True
-        self._print(one.key, *self.rows[-1])
+        self._print(key, psnr, ssim, rest)
 
     def end(self) -> None:
         """The means, and the share of the codebook that all pictures together use."""

@@ -6,6 +6,7 @@ import json
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from vqtok.errors import CodesError, LoadError, MismatchError
 from vqtok.tokenizer import VisualTokenizer
@@ -15,19 +16,27 @@ __all__ = ["Reader", "Row", "line"]
 
 
 class Row(NamedTuple):
-    """A picture's codes under its key."""
+    """A picture's or clip's codes under its key, and a clip's frames a second where known."""
 
     key: str
     codes: Codes
+    fps: float | None = None
 
 
 def line(row: Row, precision: str) -> str:
-    """A line of JSON: `size` in pixels and `grid` in codes, heights first; codes row by row."""
-    key, codes = row
+    """A line of JSON.
+
+    `size` in pixels, heights first, of a clip the number of frames before them; `grid` in codes, of
+    codes that are one sequence its length, with `scales` where it is made of several grids; `fps`
+    of a clip that has one; codes row by row.
+    """
+    key, codes, fps = row
     fields = {
         "key": key,
         "size": codes.sizes[0].tolist(),
         "grid": list(codes.grid),
+        **({"scales": list(map(list, codes.scales))} if codes.scales else {}),
+        **({} if fps is None else {"fps": fps}),
         "codebook": codes.codebook,
         "precision": precision,
         "codes": codes.ids[0].tolist(),
@@ -49,8 +58,8 @@ class Reader:
         where += f" ({fields['key']})"
         self._check_codebook(where, fields["codebook"])
         try:
-            return Row(fields["key"], self._codes(fields))
-        except (ValueError, OverflowError) as error:
+            return Row(fields["key"], self._codes(fields), _rate(fields.get("fps")))
+        except (TypeError, ValueError, OverflowError) as error:
             raise CodesError(f"{where}: {error}") from None
 
     def _check_codebook(self, where: str, made_with: str) -> None:
@@ -62,18 +71,49 @@ class Reader:
             )
 
     def _codes(self, fields: dict[str, Any]) -> Codes:
-        size = np.array([fields["size"]], np.int32)
-        depth = self.tok.vocab.depth
+        depth, axes = self.tok.vocab.depth, self.tok.grid_axes
         codes = Codes(
-            np.array([fields["codes"]]), size, self.tok.codebook_size, fields["codebook"], depth
+            np.array([fields["codes"]]),
+            _size(fields["size"], clip=self.tok.is_video),
+            self.tok.codebook_size,
+            fields["codebook"],
+            depth,
+            _scales(fields.get("scales", [])),
         )
-        if len(codes.grid) != 2 or not codes.ids.size or list(codes.grid) != fields["grid"]:
-            shape = "(h, w" + (f", {depth})" if depth else ")")
+        if len(codes.grid) != axes or not codes.ids.size or list(codes.grid) != fields["grid"]:
+            names = ["t", "h", "w"][-axes:] if axes > 1 else ["L"]
+            shape = ", ".join([*names, str(depth)] if depth else names)
             raise CodesError(
-                f"codes have the shape {shape} and their grid is (h, w); got the shape "
-                f"{codes.ids.shape[1:]} and the grid {fields['grid']}"
+                f"codes have the shape ({shape}) and their grid is ({', '.join(names)}); got the "
+                f"shape {codes.ids.shape[1:]} and the grid {fields['grid']}"
             )
         return codes
+
+
+def _size(size: list[Any], *, clip: bool) -> npt.NDArray[np.int32]:
+    """[height, width], or [frames, height, width] of a clip -> a batch of one."""
+    array = np.array([size])
+    whole = array.shape == (1, 2 + clip) and array.dtype.kind in "iu"
+    if not whole or not 0 <= int(array.min()) <= int(array.max()) < 1 << 31:
+        shape = f"[{'frames, ' * clip}height, width]"
+        raise CodesError(f"'size' is {shape}, in whole numbers; got {size!r:.60}")
+    return array.astype(np.int32)
+
+
+def _scales(scales: Any) -> tuple[tuple[int, int], ...]:
+    """The heights and widths of several grids, coarse to fine."""
+    array = np.array(scales, np.int64) if scales else np.zeros((0, 2), np.int64)
+    if array.ndim != 2 or array.shape[1] != 2 or (array < 1).any():
+        raise CodesError(f"'scales' are a list of [height, width]; got {scales!r:.60}")
+    return tuple((height, width) for height, width in array.tolist())
+
+
+def _rate(fps: Any) -> float | None:
+    if fps is None:
+        return None
+    if isinstance(fps, bool) or not isinstance(fps, int | float) or not fps > 0:
+        raise CodesError(f"'fps' is a number above 0; got {fps!r:.60}")
+    return float(fps)
 
 
 KINDS = {"key": str, "size": list, "grid": list, "codebook": str, "codes": list}

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from vqtok.errors import ConfigError
-from vqtok.hub import Resolved, resolve
+from vqtok.hub import Resolved
+from vqtok.obtain import obtain
 from vqtok.precision import check_precision
-from vqtok.preprocess import Preprocess
+from vqtok.preprocess import UNSIZED, Preprocess
 from vqtok.tokenizer import VisualTokenizer
 
 __all__ = ["Setup", "parse_size", "pick_device"]
@@ -58,8 +59,8 @@ class Setup:
     policy: str | None = None
 
     def resolve(self) -> Resolved:
-        """Its folder."""
-        return resolve(self.name, self.revision, self.subfolder, self.variant)
+        """Its folder; another project's checkpoint is converted first."""
+        return obtain(self.name, self.revision, self.subfolder, self.variant)
 
     def check(self) -> None:
         """Raises where an option cannot be, which costs nothing to find."""
@@ -72,11 +73,11 @@ class Setup:
         size = None if self.size is None else parse_size(self.size)
         return _changes(now, size, self.policy)
 
-    def load(self) -> VisualTokenizer:
-        """The tokenizer, with the preprocessing that was asked for."""
+    def load(self, found: Resolved | None = None) -> VisualTokenizer:
+        """The tokenizer, with the preprocessing that was asked for; `found` is its folder."""
         self.check()
         tok = VisualTokenizer.from_pretrained(
-            self.resolve().path,
+            (found or self.resolve()).path,
             device=pick_device(self.device),
             precision=self.precision,
             variant=self.variant,
@@ -93,7 +94,7 @@ def _changes(
     changes: dict[str, Any] = {}
     if size is not None:
         changes["size"] = size
-        if now.policy == "native" and policy is None:
+        if now.keeps_size and policy is None:
             raise ConfigError(
                 "this tokenizer takes pictures in their own size; with --size say how to bring "
                 "them to it: --policy center, stretch or pad"
@@ -103,8 +104,8 @@ def _changes(
     changes["policy"] = policy
     if policy in PUBLISHED:
         changes["resize"] = Preprocess.preset(policy, 256).resize
-    if policy == "native" and size is None:
+    if policy in UNSIZED and size is None:
         changes["size"] = None
-    elif now.policy == "native":
+    elif now.keeps_size:
         changes["max_area"] = None
     return changes

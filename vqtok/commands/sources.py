@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +14,12 @@ import numpy.typing as npt
 from vqtok.batches import WAITING
 from vqtok.commands.progress import progress, say
 from vqtok.errors import ImageError, InputError, LoadError, VqtokError
-from vqtok.preprocess import Preprocess, preprocess
+from vqtok.pictures import VIDEOS
+from vqtok.preprocess import Prepared, Preprocess, prepare
 from vqtok.tokenizer import VisualTokenizer
 from vqtok.types import Codes
 
-__all__ = ["Encoded", "Failures", "Source", "encoded", "find"]
+__all__ = ["Encoded", "Failures", "Source", "check_named", "encoded", "find", "named_once"]
 
 NAMES = "avif bmp gif jfif jp2 jpeg jpg pgm png ppm tif tiff webp"
 SUFFIXES = frozenset(f".{name}" for name in NAMES.split())
@@ -29,14 +31,25 @@ class Source(NamedTuple):
     key: str
     data: Path | bytes
 
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return "standard input" if isinstance(self.data, bytes) else f"'{self.data}'"
+
     def pixels(self, settings: Preprocess) -> npt.NDArray[np.uint8]:
         """The picture as the model will see it, (h, w, 3)."""
-        name = "standard input" if isinstance(self.data, bytes) else None
-        return preprocess(self.data, settings, name=name)
+        return self.prepared(settings).pixels
+
+    def prepared(self, settings: Preprocess) -> Prepared:
+        """The same, and the size that comes back."""
+        suffix = self.data.suffix.lower() if isinstance(self.data, Path) else ""
+        if suffix in VIDEOS and suffix != ".gif":
+            raise ImageError(f"{self.name} is a video; this tokenizer takes pictures")
+        return prepare(self.data, settings, name=self.name)
 
 
 class Encoded(NamedTuple):
-    """A picture as the model saw it (h, w, 3), and its codes."""
+    """A picture (h, w, 3), of what the model saw that which comes back, and its codes."""
 
     key: str
     pixels: npt.NDArray[np.uint8]
@@ -44,10 +57,11 @@ class Encoded(NamedTuple):
 
 
 class Failures:
-    """Pictures that could not be taken. One alone is an error; one of many is skipped."""
+    """Pictures or clips that could not be taken. One alone is an error; of many, it is skipped."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, what: str = "pictures") -> None:
         self.total = total
+        self.what = what
         self.count = 0
 
     def add(self, error: VqtokError) -> None:
@@ -60,34 +74,52 @@ class Failures:
     def status(self) -> int:
         """The exit status: 1 where something was skipped."""
         if self.count:
-            say(f"skipped {self.count} of {self.total} pictures")
+            say(f"skipped {self.count} of {self.total} {self.what}")
         return int(self.count > 0)
 
 
 def find(arguments: list[str]) -> list[Source]:
     """Files as given, folders searched for pictures, - read from standard input."""
     found = [source for argument in arguments for source in _find(argument)]
-    seen: dict[str, Source] = {}
+    return named_once(found, "pictures")
+
+
+def check_named(arguments: list[str]) -> None:
+    """Raises where there is no such file or folder, before a tokenizer is loaded."""
+    for argument in arguments:
+        if argument != "-" and (not argument or not Path(argument).exists()):
+            raise LoadError(f"there is no file or folder {argument!r}")
+
+
+class _Named(Protocol):
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+
+Kind = TypeVar("Kind", bound=_Named)
+
+
+def named_once(found: list[Kind], what: str) -> list[Kind]:
+    """The same; an error where two have one key."""
+    seen: dict[str, Kind] = {}
     for source in found:
         other = seen.setdefault(source.key, source)
         if other is not source:
             raise InputError(
-                f"two pictures would have the key {source.key!r}, {_name(other)} and "
-                f"{_name(source)}; keys are paths inside a folder, so name one that holds both"
+                f"two {what} would have the key {source.key!r}, {other.name} and {source.name}; "
+                "keys are paths inside a folder, so name one that holds both"
             )
     return found
-
-
-def _name(source: Source) -> str:
-    return "standard input" if isinstance(source.data, bytes) else f"'{source.data}'"
 
 
 def _find(argument: str) -> list[Source]:
     path = Path(argument)
     if argument == "-":
         return [Source("stdin", sys.stdin.buffer.read())]
-    if not argument or not path.exists():
-        raise LoadError(f"there is no file or folder {argument!r}")
+    check_named([argument])
     if not path.is_dir():
         return [Source(path.name, path)]
     inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and not p.is_dir())
@@ -110,22 +142,28 @@ def encoded(
     """
     with progress(len(sources), label, to_stdout=to_stdout) as advance:
         for taken, read in _read(tok, sources, failures):
-            codes = tok.encode_pixels([pixels for _, pixels in read])
-            yield [Encoded(*pair, one) for pair, one in zip(read, codes, strict=True)]
+            codes = tok.encode_pixels([one.pixels for _, one in read])
+            yield [_encoded(*pair, one) for pair, one in zip(read, codes, strict=True)]
             advance(taken)
+
+
+def _encoded(key: str, seen: Prepared, codes: Codes) -> Encoded:
+    height, width = seen.size
+    sizes = np.array([seen.size], np.int32)
+    return Encoded(key, seen.pixels[:height, :width], replace(codes, sizes=sizes))
 
 
 def _read(
     tok: VisualTokenizer, sources: list[Source], failures: Failures
-) -> Iterator[tuple[int, list[tuple[str, npt.NDArray[np.uint8]]]]]:
+) -> Iterator[tuple[int, list[tuple[str, Prepared]]]]:
     """Runs of pictures, each with the number of sources it took."""
-    read: list[tuple[str, npt.NDArray[np.uint8]]] = []
+    read: list[tuple[str, Prepared]] = []
     taken = held = 0
     for source in sources:
         taken += 1
         try:
-            read.append((source.key, source.pixels(tok.settings)))
-            held += read[-1][1].nbytes
+            read.append((source.key, source.prepared(tok.settings)))
+            held += read[-1][1].pixels.nbytes
         except (ImageError, LoadError) as error:
             failures.add(error)
         if taken == 4 * tok.batch_size or held >= WAITING:

@@ -70,12 +70,13 @@ def compared(quantizer: Quantizer, latents: Tensor) -> Tensor:
 @torch.no_grad()
 def _run_model(model: Any, pixels: Tensor, precision: str) -> Pass:
     """Codes and pixels are those of the model's `encode_codes` and `decode_codes`."""
-    x = as_signed(pixels, model.config.in_channels, model.stride).to(model.device)
+    signed = as_signed(pixels, model.config.in_channels, len(model.stride), model.grid_of)
+    x = signed.to(model.device)
     quantizer = cast("Quantizer", model.quantize)
     with arithmetic(check_precision(precision), x.device):
         latents = model.encode(x.to(model.dtype), return_dict=False)[0]
         codes = quantizer.encode(latents)
-        q = quantizer.decode(codes)
+        q = quantizer.decode(codes, latents.shape[2:])
         sample = model.decode(q, force_not_quantize=True, return_dict=False)[0]
     e = compared(quantizer, latents)
     return Pass(sample.float(), codes, quantizer.codebook_size, quantizer.depth, e, q)

@@ -39,6 +39,7 @@ DEFAULTS: dict[str, Any] = {
     "pixel_mean": None,
     "pixel_std": None,
     "pre_quant_norm": "none",
+    "quant_conv_kernel": 1,
 }
 
 

@@ -15,7 +15,7 @@ from vqtok.errors import ConfigError, InputError
 from vqtok.metrics.pixels import from_uint8
 from vqtok.pictures import Pixels
 from vqtok.preprocess import Preprocess, preprocess
-from vqtok.sequences import as_list, source_name
+from vqtok.sequences import as_list, named
 
 __all__ = ["VQTokImageProcessor", "VQTokImageProcessorKwargs", "VQTokImageProcessorPil"]
 
@@ -84,18 +84,14 @@ class _OneRule:
         if kwargs.get("do_convert_rgb") is False:
             raise ConfigError("do_convert_rgb=False: vqtok makes RGB of every picture")
         rule = self._rule(kwargs)
-        sources = _flat(images)
-        pixels = [
-            preprocess(source, rule, name=source_name(source, index, len(sources)))
-            for index, source in enumerate(sources)
-        ]
+        pixels = [preprocess(source, rule, name=name) for source, name in named(_flat(images))]
         tensors, device = kwargs.get("return_tensors"), kwargs.get("device")
         values = [self._value(picture) for picture in pixels]
         sizes = {tuple(value.shape[1:]) for value in values}
         if tensors is not None and len(sizes) > 1:
             raise InputError(
                 f"pictures of the sizes {sorted(sizes)} make no one tensor: leave out "
-                "return_tensors, or choose a policy other than 'native'"
+                f"return_tensors, or choose a policy other than {rule.policy!r}"
             )
         batch = BatchFeature({"pixel_values": values}, tensor_type=tensors)
         return batch if device is None or tensors is None else batch.to(device)

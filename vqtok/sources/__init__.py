@@ -18,7 +18,7 @@ and offers what `Source` has; `check_unique` sees to the keys. A constructor rai
 names the file; a source without samples is refused by `open_source`. What only one sample suffers
 from is raised by `__getitem__`, or later by what it handed out, as an ImageError or LoadError:
 training and jobs list such a sample and go on. Packages that not everybody needs are imported
-with `vqtok.sources.files.require`. tests/sources/test_sources.py runs every registered kind.
+with `vqtok.extras.require`. tests/sources/test_sources.py runs every registered kind.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""What the kinds of sources share: listings, ranges of files, unique keys, optional packages."""
+"""What the kinds of sources share: listings, ranges of files, unique keys."""
 
 from __future__ import annotations
 
-import importlib
 import io
 import os
 import threading
@@ -11,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vqtok.errors import LoadError, MissingExtraError
+from vqtok.errors import LoadError
 
 __all__ = [
     "PICTURES",
@@ -20,7 +19,6 @@ __all__ = [
     "Tree",
     "check_unique",
     "ends_with",
-    "require",
     "tree",
 ]
 
@@ -95,16 +93,6 @@ def check_unique(keys: Sequence[str], origin: Callable[[int], str]) -> None:
                 "rename one of them"
             )
         first[key] = index
-
-
-def require(module: str, extra: str, what: str) -> Any:
-    """A package that an extra, such as vqtok[video], brings."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise MissingExtraError(
-            f"{what} is read with {module}, which is not installed: pip install '{extra}'"
-        ) from error
 
 
 class PerThread(threading.local):

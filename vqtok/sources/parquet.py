@@ -10,8 +10,9 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from vqtok.errors import LoadError
+from vqtok.extras import require
 from vqtok.sources import SOURCES, Sample
-from vqtok.sources.files import OPEN_FILES, PerThread, Tree, check_unique, ends_with, require
+from vqtok.sources.files import OPEN_FILES, PerThread, Tree, check_unique, ends_with
 
 __all__ = ["Parquet"]
 
@@ -103,7 +104,7 @@ class Parquet:
 
 
 def _opened(path: Path) -> _Table:
-    pyarrow = require("pyarrow", "vqtok[train]", f"'{path}'")
+    pyarrow = require("pyarrow", "vqtok[train]", f"'{path}' is read")
     try:
         return _stream(path, pyarrow) if ends_with(path.name, (".arrow",)) else _parquet(path)
     except (OSError, ValueError) as error:
@@ -111,7 +112,7 @@ def _opened(path: Path) -> _Table:
 
 
 def _parquet(path: Path) -> _Table:
-    file = require("pyarrow.parquet", "vqtok[train]", f"'{path}'").ParquetFile(path)
+    file = require("pyarrow.parquet", "vqtok[train]", f"'{path}' is read").ParquetFile(path)
     groups = [file.metadata.row_group(n) for n in range(file.metadata.num_row_groups)]
 
     def read(number: int, columns: list[str] | None = None) -> Any:

@@ -170,8 +170,8 @@ def test_an_unknown_discriminator() -> None:
 @pytest.mark.parametrize(
     ("name", "given", "rest"),
     [
-        ("patchgan", "layer", "'layers'? Known: channels, in_channels, layers."),
-        ("patchgan3d", "channel", "'channels'? Known: channels, in_channels, layers."),
+        ("patchgan", "layer", "'layers'? Known: channels, in_channels, layers, norm."),
+        ("patchgan3d", "channel", "'channels'? Known: channels, in_channels, layers, norm."),
         ("stylegan", "sizes", "'size'? Known: in_channels, most, multiplier, size."),
     ],
 )

@@ -133,3 +133,28 @@ def test_settings_that_cannot_be(kind: type[nn.Module], layers: int, channels: i
         f"a {kind.__name__.lower()} has at least one layer and one channel; got layers={layers} "
         f"and channels={channels}"
     )
+
+
+@pytest.mark.parametrize("kind", [PatchGAN, PatchGAN3d])
+def test_batch_norms_judge_by_what_is_judged_together(kind: type[PatchGAN]) -> None:
+    torch.manual_seed(0)
+    network = kind(channels=4, layers=1, norm="batch")
+    assert not list(network.buffers())
+    x = torch.rand(4, 3, *([8] if kind is PatchGAN3d else []), 8, 8) * 2 - 1
+    x[2:] *= 0.1
+    first, second = network(x[:2]), network(x[2:])
+    apart, made = network(x, features=True, parts=2)
+    assert torch.equal(apart, torch.cat([first, second]))
+    assert all(len(layer) == 4 for layer in made)
+    assert not torch.allclose(network(x), apart)
+    # A group norm has no such parts.
+    plain = kind(channels=4, layers=1)
+    assert torch.equal(plain(x, parts=2), plain(x))
+
+
+def test_a_norm_that_there_is_not() -> None:
+    with pytest.raises(ConfigError) as error:
+        PatchGAN(norm="layer")
+    assert str(error.value) == (
+        "there is no norm of a patchgan called 'layer'. Known: batch, group."
+    )

@@ -1,0 +1,258 @@
+"""Clips from the command line: to codes, and back to videos."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from clip_files import HEIGHT, WIDTH, clip_tokenizer, film, frames, rows, view
+from commandline import Result, look, picture, tokenizer, vqtok
+from source_files import Pixels, png, write
+
+from vqtok import VisualTokenizer
+from vqtok.streams import open_clip
+
+pytest.importorskip("av", reason="videos need PyAV")
+
+every = pytest.mark.parametrize("name", ["cnn3d", "timesformer"])
+
+
+# --- encode ----------------------------------------------------------------------------------
+
+
+@every
+def test_a_line_is_what_the_tokenizer_says(name: str, tmp_path: Path) -> None:
+    file = film(tmp_path / "a.mkv")
+    tok = VisualTokenizer.from_pretrained(clip_tokenizer(name))
+    codes = tok.encode_clip(view(7))
+    assert rows(vqtok("encode", file, "-t", clip_tokenizer(name))) == [
+        {
+            "key": "a.mkv",
+            "size": [7, HEIGHT, WIDTH],
+            "grid": list(codes.grid),
+            "fps": 10.0,
+            "codebook": tok.fingerprint.codebook,
+            "precision": "ieee32",
+            "codes": codes.ids[0].tolist(),
+        }
+    ]
+
+
+def test_folders_of_videos_or_of_frames(tmp_path: Path) -> None:
+    film(tmp_path / "films" / "b.mkv", seed=1)
+    film(tmp_path / "films" / "in" / "a.mkv")
+    for number, frame in enumerate(view(7)):
+        write(tmp_path / "frames" / "walk" / f"{number}.png", png(frame))
+    tok = "-t", clip_tokenizer()
+    films = rows(vqtok("encode", tmp_path / "films", *tok))
+    (walk,) = rows(vqtok("encode", tmp_path / "frames", *tok))
+    assert [row["key"] for row in films] == ["b.mkv", "in/a.mkv"]
+    assert walk["key"] == "walk" and "fps" not in walk
+    assert walk["codes"] == films[1]["codes"] != films[0]["codes"]
+
+
+def test_standard_input_is_a_video(tmp_path: Path) -> None:
+    file = film(tmp_path / "a.mkv")
+    (named,) = rows(vqtok("encode", file, "-t", clip_tokenizer()))
+    piped = vqtok("encode", "-", "-t", clip_tokenizer(), stdin=file.read_bytes())
+    assert rows(piped) == [{**named, "key": "stdin"}]
+
+
+@every
+def test_a_picture_is_a_clip_of_one_frame(name: str, tmp_path: Path) -> None:
+    file = picture(tmp_path / "a.png")
+    (row,) = rows(vqtok("encode", file, "-t", clip_tokenizer(name)))
+    assert row["size"] == [1, 32, 40] and row["grid"][0] == 1
+    lines = write(tmp_path / "codes.jsonl", json.dumps(row))
+    back = tmp_path / "back"
+    for output in (back, tmp_path / "back.png"):
+        assert vqtok("decode", lines, "-t", clip_tokenizer(name), "-o", output).status == 0
+    assert look(back / "a.png").shape == (32, 40, 3)
+    assert (back / "a.png").read_bytes() == (tmp_path / "back.png").read_bytes()
+
+
+def test_a_bad_clip_among_many_is_named_and_skipped(tmp_path: Path) -> None:
+    film(tmp_path / "a.mkv")
+    broken = write(tmp_path / "b.mp4", b"no video")
+    done = vqtok("encode", tmp_path, "-t", clip_tokenizer())
+    assert (done.status, len(done.out.splitlines())) == (1, 1)
+    assert done.err == (
+        f"vqtok: skipped: '{broken}' is no video, broken or cut short: Invalid data found when "
+        "processing input\nvqtok: skipped 1 of 2 clips\n"
+    )
+
+
+def test_progress_goes_by_frames(tmp_path: Path) -> None:
+    done = vqtok("encode", film(tmp_path / "a.mkv"), "-t", clip_tokenizer(), terminals=("stderr",))
+    assert done.status == 0 and "7/7" in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("gone.mp4",), "there is no file or folder 'gone.mp4'"),
+        (("{a}", "{a}"), "two clips would have the key 'a.mkv', '{a}' and '{a}'; keys are paths "
+                         "inside a folder, so name one that holds both"),
+        (("{empty}",), "there is no sample of kind 'clips' in '{empty}'"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_encoded(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    names = {"a": film(tmp_path / "a.mkv"), "empty": tmp_path / "empty"}
+    names["empty"].mkdir()
+    given = [argument.format(**names) for argument in arguments]
+    done = vqtok("encode", *given, "-t", clip_tokenizer())
+    assert done == (2, b"", f"vqtok: {message.format(**names)}\n")
+
+
+@pytest.mark.parametrize("verb", ["encode", "reconstruct"])
+def test_a_tokenizer_of_pictures_takes_no_videos(verb: str, tmp_path: Path) -> None:
+    file = film(tmp_path / "a.mkv")
+    done = vqtok(verb, file, "-t", tokenizer())
+    assert done == (2, b"", f"vqtok: '{file}' is a video; this tokenizer takes pictures\n")
+
+
+# --- decode ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def codes(tmp_path: Path) -> Path:
+    film(tmp_path / "in" / "a.mkv")
+    film(tmp_path / "in" / "b" / "c.mp4.mkv", 1)
+    path = tmp_path / "codes.jsonl"
+    done = vqtok("encode", tmp_path / "in", "-t", clip_tokenizer(), "-o", path)
+    assert (done.status, done.err) == (0, "")
+    return path
+
+
+def decode(codes: Path, *options: str | Path) -> Result:
+    return vqtok("decode", codes, "-t", clip_tokenizer(), *options)
+
+
+def one(codes: Path, /, **changes: Any) -> Path:
+    """The first line alone, with other fields."""
+    row = json.loads(codes.read_text().splitlines()[0]) | changes
+    return write(codes.with_name("one.jsonl"), json.dumps(row))
+
+
+def expected() -> Pixels:
+    tok = VisualTokenizer.from_pretrained(clip_tokenizer())
+    return np.stack(list(tok.decode_clip(tok.encode_clip(view(7)))))
+
+
+@pytest.mark.parametrize(
+    ("form", "names"),
+    [
+        (None, ["a.mkv.mp4", "b/c.mp4.mkv.png"]),
+        ("mp4", ["a.mkv.mp4", "b/c.mp4.mkv.mp4"]),
+        ("mkv", ["a.mkv", "b/c.mp4.mkv"]),
+        ("gif", ["a.mkv.gif", "b/c.mp4.mkv.gif"]),
+        ("png", [*(f"a.mkv/{n:06d}.png" for n in range(7)), "b/c.mp4.mkv.png"]),
+    ],
+)
+def test_a_folder_of_results(
+    form: str | None, names: list[str], codes: Path, tmp_path: Path
+) -> None:
+    options = [] if form is None else ["--format", form]
+    done = decode(codes, "-o", tmp_path / "out", *options)
+    assert done == (0, b"", "")
+    found = sorted(p.relative_to(tmp_path / "out").as_posix() for p in tmp_path.rglob("out/**/*.*")
+                   if p.is_file())  # fmt: skip
+    assert found == names
+
+
+def test_pixels_without_loss(codes: Path, tmp_path: Path) -> None:
+    assert decode(codes, "-o", tmp_path / "out", "--format", "mkv") == (0, b"", "")
+    assert np.array_equal(frames(tmp_path / "out" / "a.mkv"), expected())
+    assert open_clip(tmp_path / "out" / "a.mkv").fps == 10
+    assert decode(codes, "-o", tmp_path / "out", "--format", "png") == (2, b"", (
+        f"vqtok: [Errno 17] File exists: '{tmp_path / 'out' / 'a.mkv'}'\n"
+    ))  # fmt: skip
+    assert decode(codes, "-o", tmp_path / "frames", "--format", "png") == (0, b"", "")
+    stills = [look(tmp_path / "frames" / "a.mkv" / f"{n:06d}.png") for n in range(7)]
+    assert np.array_equal(np.stack(stills), expected())
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".webm", ".mkv", ".gif", ".MP4"])
+def test_one_clip_into_a_file(ending: str, codes: Path, tmp_path: Path) -> None:
+    place = tmp_path / f"back{ending}"
+    assert decode(one(codes), "-o", place) == (0, b"", "")
+    found = frames(place)
+    even = ending.lower() == ".mp4"
+    assert found.shape == (7, HEIGHT + even, WIDTH + even, 3)
+    # Colours of noise do not survive 4:2:0; brightness does.
+    luma = np.array([0.299, 0.587, 0.114])
+    error = found[:, :HEIGHT, :WIDTH] @ luma - expected() @ luma
+    assert np.abs(error).mean() < 8
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_rates(codes: Path, tmp_path: Path) -> None:
+    place = tmp_path / "back.mkv"
+    for changes, options, fps in (
+        ({"fps": 12.5}, [], 12.5),
+        ({"fps": None}, [], 25),
+        ({}, ["--fps", "5"], 5),
+    ):
+        assert decode(one(codes, **changes), "-o", place, *options) == (0, b"", "")
+        assert open_clip(place).fps == pytest.approx(fps)
+
+
+def test_places_that_cannot_be(codes: Path, tmp_path: Path) -> None:
+    file = write(tmp_path / "a.txt", b"")
+    still, several = tmp_path / "a.png", tmp_path / "a.mp4"
+    for options, message in (
+        (["-o", "-"], "--output - takes pictures; a clip goes into a file or a folder"),
+        (["-o", file], f"--output {str(file)!r} is a file; name a folder, or a .gif, .mkv, .mp4, "
+                       ".webm, .png file for one clip"),
+        (["-o", tmp_path / "no" / "a.mp4"], f"--output {str(tmp_path / 'no' / 'a.mp4')!r} is in a "
+                                            "folder that does not exist"),
+        (["-o", tmp_path, "--format", "flv"], "--format is one of gif, mkv, mp4, webm, png; got "
+                                              "'flv'"),
+        (["-o", several, "--format", "mkv"], "--format is for a folder; the ending of "
+                                             f"{str(several)!r} says it already"),
+        (["-o", several], f"'{codes}' holds more than one clip; name a folder with --output"),
+    ):  # fmt: skip
+        assert decode(codes, *options) == (2, b"", f"vqtok: {message}\n")
+    assert decode(one(codes), "-o", still) == (
+        2,
+        b"",
+        f"vqtok: 'a.mkv' is a clip of 7 frames, and {str(still)!r} takes one; name a .gif, .mkv, "
+        ".mp4, .webm file, or a folder with --format png\n",
+    )
+
+
+def test_options_of_clips_for_pictures(tmp_path: Path) -> None:
+    lines = write(tmp_path / "a.jsonl", b"{}")
+    for options in (["--format", "mp4"], ["--fps", "5"]):
+        assert vqtok("decode", lines, "-t", tokenizer(), "-o", tmp_path, *options) == (
+            2,
+            b"",
+            "vqtok: --format and --fps are for clips; this tokenizer makes pictures, PNG\n",
+        )
+    done = vqtok("reconstruct", picture(tmp_path / "a.png"), "-t", tokenizer(), "--format", "mp4")
+    assert done == (
+        2, b"", "vqtok: --format is for clips; this tokenizer makes pictures, PNG\n"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"size": [17, 21]}, "'size' is [frames, height, width], in whole numbers; got [17, 21]"),
+        ({"grid": [1, 2]}, "codes have the shape (t, h, w) and their grid is (t, h, w); got the "
+                           "shape (1, 1, 1) and the grid [1, 2]"),
+        ({"codes": [[1]]}, "codes have the shape (t, h, w) and their grid is (t, h, w); got the "
+                           "shape (1, 1) and the grid [1, 1, 1]"),
+    ],
+)  # fmt: skip
+def test_a_wrong_field(changes: dict[str, Any], message: str, codes: Path, tmp_path: Path) -> None:
+    small = {"grid": [1, 1, 1], "codes": [[[1]]], **changes}
+    path = one(codes, **small)
+    assert decode(path, "-o", tmp_path / "a.mkv") == (
+        2,
+        b"",
+        f"vqtok: '{path}', line 1 (a.mkv): {message}\n",
+    )

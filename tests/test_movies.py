@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import io
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from source_files import Pixels, picture
+
+from vqtok.errors import ConfigError, ImageError, InputError, MissingExtraError
+from vqtok.movies import MOVIES, write_movie
+from vqtok.streams import open_clip
+
+pytest.importorskip("av", reason="videos need PyAV")
+
+
+def view(count: int = 9, height: int = 48, width: int = 64) -> Pixels:
+    """Smooth and saturated, and another at each time."""
+    y, x = np.mgrid[:height, :width]
+    frames = [
+        np.stack([x * 2 + 60, 200 - y * 2, 20 + 10 * n + 0 * x], axis=-1) for n in range(count)
+    ]
+    return np.stack(frames).clip(0, 255).astype(np.uint8)
+
+
+def back(path: Path) -> Pixels:
+    return np.stack(list(open_clip(path)))
+
+
+# On average, of 255: 4:2:0 and quantization; colours of a wrong matrix are 10 and more away.
+TOLERANCE = {".gif": 3.0, ".mkv": 0.0, ".mp4": 1.5, ".webm": 1.5}
+
+
+@pytest.mark.parametrize("kind", MOVIES)
+@pytest.mark.parametrize(("height", "width"), [(48, 64), (47, 63)])
+def test_what_is_written_comes_back(kind: str, height: int, width: int, tmp_path: Path) -> None:
+    frames = view(9, height, width)
+    path = tmp_path / f"a{kind}"
+    assert write_movie(iter(frames), path, fps=10) == 9
+    found = back(path)
+    # The format of .mp4 has even sides: one row and column are there twice.
+    even = kind == ".mp4"
+    assert found.shape == (9, height + even * (height % 2), width + even * (width % 2), 3)
+    error = np.abs(found[:, :height, :width].astype(int) - frames)
+    assert error.mean() <= TOLERANCE[kind]
+    assert open_clip(path).fps == pytest.approx(10)
+
+
+@pytest.mark.parametrize("kind", [".mkv", ".mp4", ".webm"])
+@pytest.mark.parametrize("fps", [30000 / 1001, 24, 1, 12.5])
+def test_rates(kind: str, fps: float, tmp_path: Path) -> None:
+    path = tmp_path / f"a{kind}"
+    write_movie(view(4, 16, 16), path, fps=fps)
+    assert open_clip(path).fps == pytest.approx(fps, rel=1e-3)
+
+
+def test_a_gif_is_shown_as_long_as_the_clip(tmp_path: Path) -> None:
+    path = tmp_path / "a.gif"
+    write_movie(view(30, 8, 8), path, fps=30)
+    with Image.open(path) as shown:
+        times = []
+        for number in range(shown.n_frames):
+            shown.seek(number)
+            times.append(shown.info["duration"])
+        assert shown.info["loop"] == 0
+    assert (sum(times), set(times)) == (1000, {30, 40})
+
+
+def test_frames_of_a_gif_have_colours_of_their_own(tmp_path: Path) -> None:
+    frames = np.stack([np.full((8, 8, 3), value, np.uint8) for value in (10, 200)])
+    write_movie(frames, tmp_path / "a.gif")
+    assert np.array_equal(back(tmp_path / "a.gif"), frames)
+
+
+def test_open_files() -> None:
+    file = io.BytesIO()
+    assert write_movie(view(3), file, kind=".mkv") == 3
+    assert np.array_equal(np.stack(list(open_clip(file))), view(3))
+
+
+@pytest.mark.parametrize("kind", [".gif", ".mp4"])
+def test_memory_holds_a_few_frames(kind: str) -> None:
+    def frames() -> Iterator[Pixels]:
+        for number in range(40):
+            yield np.full((240, 320, 3), number, np.uint8)
+
+    tracemalloc.start()
+    try:
+        write_movie(frames(), io.BytesIO(), kind=kind)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 10 * 240 * 320 * 3
+
+
+@pytest.mark.parametrize(
+    ("frames", "options", "kind", "message"),
+    [
+        ([], {}, ImageError, "a video has at least one frame; got none"),
+        (
+            [picture(0), picture(0, 8, 8)],
+            {},
+            ImageError,
+            "frame 1 has the shape (8, 8, 3), the first (12, 16, 3)",
+        ),
+        (
+            [picture(0) / 255],
+            {},
+            ImageError,
+            "frames are uint8 arrays (H, W, 3); frame 0 is float64 (12, 16, 3)",
+        ),
+        (
+            [picture(0)[0]],
+            {},
+            ImageError,
+            "frames are uint8 arrays (H, W, 3); frame 0 is uint8 (16, 3)",
+        ),
+        (
+            [picture(0)],
+            {"fps": 0.0},
+            InputError,
+            "a clip has 0.01 to 1000.0 frames a second; got fps=0.0",
+        ),
+        (
+            [picture(0)],
+            {"kind": ".flv"},
+            InputError,
+            "'ROOT/a.mkv' cannot be written as '.flv'; videos are .gif, .mkv, .mp4, .webm",
+        ),
+    ],
+)
+def test_what_cannot_be_written(
+    frames: list[Any], options: dict[str, Any], kind: type[Exception], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(kind) as error:
+        write_movie(frames, tmp_path / "a.mkv", **options)
+    assert str(error.value).replace(str(tmp_path), "ROOT") == message
+
+
+def test_an_open_file_needs_a_kind() -> None:
+    with pytest.raises(InputError) as error:
+        write_movie(view(1), io.BytesIO())
+    assert str(error.value) == (
+        "the video cannot be written as None; videos are .gif, .mkv, .mp4, .webm"
+    )
+
+
+def test_without_av(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "av", None)
+    with pytest.raises(MissingExtraError) as error:
+        write_movie(view(1), tmp_path / "a.mp4")
+    assert str(error.value) == (
+        f"'{tmp_path / 'a.mp4'}' is written with av, which is not installed: pip install "
+        "'vqtok[video]'"
+    )
+    assert write_movie(view(2), tmp_path / "a.gif") == 2
+
+
+def test_an_ffmpeg_without_an_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import av
+
+    monkeypatch.setattr(av, "codecs_available", {"ffv1"})
+    with pytest.raises(ConfigError) as error:
+        write_movie(view(1), tmp_path / "a.mp4")
+    assert str(error.value) == ("the FFmpeg in this PyAV cannot write libx264; take another kind")

@@ -1,0 +1,120 @@
+"""Sizes in pixels and grids of tokens: axis by axis, and as a model has them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from vqtok.errors import ImageError, InputError
+from vqtok.frames import FramePlan, plan_frames
+from vqtok.quantizers import Quantizer
+
+__all__ = ["OnGrids", "by", "grid_of", "size_of"]
+
+PROBE_SIDE = 8  # tokens, so that every layer sees beyond its padding
+
+
+def grid_of(size: Sequence[int], stride: Sequence[int], *, causal: bool = False) -> tuple[int, ...]:
+    """Pixels (H, W) or (T, H, W) -> tokens, an axis each; `ImageError` where they do not divide.
+
+    causal  the first frame is a token by itself, so that there are 1 + n * stride frames
+    """
+    early = _early(stride, causal)
+    wrong = any(
+        side < 1 or (side - first) % step
+        for side, step, first in zip(size, stride, early, strict=True)
+    )
+    if wrong:
+        raise ImageError(
+            f"the sides of a {_what(stride)} are {_rule(stride, causal)}; got {by(size)}"
+        )
+    return tuple(
+        first + (side - first) // step
+        for side, step, first in zip(size, stride, early, strict=True)
+    )
+
+
+def size_of(grid: Sequence[int], stride: Sequence[int], *, causal: bool = False) -> tuple[int, ...]:
+    """Tokens (h, w) or (t, h, w) -> pixels, an axis each."""
+    early = _early(stride, causal)
+    return tuple(
+        first + (cells - first) * step
+        for cells, step, first in zip(grid, stride, early, strict=True)
+    )
+
+
+def by(sides: Sequence[int]) -> str:
+    """Sides as messages write them."""
+    return " x ".join(map(str, sides))
+
+
+def _early(stride: Sequence[int], causal: bool) -> tuple[int, ...]:
+    """How many pixels of each axis come before the first whole step."""
+    return tuple(int(causal and not axis) for axis in range(len(stride)))
+
+
+def _what(stride: Sequence[int]) -> str:
+    return "picture" if len(stride) == 2 else "clip"
+
+
+def _rule(stride: Sequence[int], causal: bool) -> str:
+    if not causal:
+        return f"multiples of {by(stride)}"
+    return f"1 + a multiple of {stride[0]} frames, and multiples of {by(stride[1:])}"
+
+
+class OnGrids:
+    """What an autoencoder says of sizes. It has a `stride` and a quantizer, `quantize`."""
+
+    stride: tuple[int, ...]
+    quantize: Quantizer
+    # Whether the first frame of a clip is a token by itself, and no token sees what comes later.
+    causal: ClassVar[bool] = False
+
+    @property
+    def spatial_compression_ratio(self) -> int:
+        """Pixels a token, along one side."""
+        ratio: int = self.stride[-1]
+        return ratio
+
+    @property
+    def window(self) -> int | None:
+        """Frames that go through the networks together; longer clips are cut into such windows.
+
+        None for pictures, and for causal models, which take a clip frame by frame.
+        """
+        return None
+
+    @property
+    def only_size(self) -> tuple[int, int] | None:
+        """Height and width in pixels where it takes no other; None where it takes many."""
+        return None
+
+    def grid_of(self, size: tuple[int, ...]) -> tuple[int, ...]:
+        """Pixels (H, W) or (T, H, W) -> the grid of latents; `ImageError` where they do not fit."""
+        return grid_of(size, self.stride, causal=self.causal)
+
+    def size_of(self, grid: tuple[int, ...]) -> tuple[int, ...]:
+        """The grid of latents -> pixels (H, W) or (T, H, W)."""
+        return size_of(grid, self.stride, causal=self.causal)
+
+    def probe_size(self) -> tuple[int, ...]:
+        """The pixels (H, W) or (T, H, W) that its behaviour is checked with, small where it may."""
+        return self.size_of((PROBE_SIDE,) * len(self.stride))
+
+    @property
+    def code_axes(self) -> int:
+        """Axes of one picture's or clip's codes, without that of several codes a token."""
+        shape = self.quantize.codes_shape(self.grid_of(self.probe_size()))
+        return len(shape) - bool(self.quantize.depth)
+
+    @property
+    def is_video(self) -> bool:
+        """Whether it takes clips."""
+        return len(self.stride) == 3
+
+    def plan_frames(self, count: int) -> FramePlan:
+        """How a clip of so many frames is padded and cut, and what comes back: see `FramePlan`."""
+        if not self.is_video:
+            raise InputError(f"{type(self).__name__} takes pictures, which have no frames to plan")
+        return plan_frames(count, self.stride[0], causal=self.causal, window=self.window)

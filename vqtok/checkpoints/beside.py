@@ -1,0 +1,62 @@
+"""Settings in a YAML or JSON file, such as projects put beside their checkpoints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vqtok.errors import LoadError
+
+__all__ = ["names_beside", "read_settings", "settings_beside"]
+
+ENDINGS = (".yaml", ".yml", ".json")
+NAMES = (
+    *(f"config{ending}" for ending in ENDINGS),
+    *(f"model{ending}" for ending in ENDINGS),
+    "hparams.yaml",
+    "args.json",
+)
+
+
+def names_beside(name: str) -> list[str]:
+    """What the settings of a checkpoint called `name` may be called, the likeliest first."""
+    stem = name.removesuffix(".json").removesuffix(".index")
+    stem = stem[: -len(Path(stem).suffix)] if Path(stem).suffix else stem
+    return list(dict.fromkeys([*(stem + ending for ending in ENDINGS), *NAMES]))
+
+
+def settings_beside(file: Path) -> Path | None:
+    """The settings that lie beside a checkpoint, or None.
+
+    taming-transformers keeps those of RUN/checkpoints/last.ckpt in RUN/configs.
+    """
+    return next((found for found in _places(file) if found.is_file() and found != file), None)
+
+
+def _places(file: Path) -> Iterator[Path]:
+    yield from (file.parent / name for name in names_beside(file.name))
+    if file.parent.name == "checkpoints":
+        configs = file.parent.parent / "configs"
+        yield from (configs / name for name in NAMES)
+        # As its trainer names them, with the time in front; the other one there is lightning's.
+        yield from sorted(configs.glob("*-project.yaml"))
+
+
+def read_settings(file: Path) -> dict[str, Any]:
+    """The object in a YAML or JSON file."""
+    try:
+        text = file.read_text(encoding="utf-8")
+        found = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
+    except FileNotFoundError:
+        raise LoadError(f"there is no file {file}") from None
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        kind = "JSON" if file.suffix == ".json" else "YAML"
+        why = " ".join(str(error).split())
+        raise LoadError(f"{file} is no {kind} that can be read: {why}") from error
+    if not isinstance(found, dict):
+        raise LoadError(f"{file} holds a {type(found).__name__}; settings are an object")
+    return {str(key): value for key, value in found.items()}

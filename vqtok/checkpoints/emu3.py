@@ -1,0 +1,135 @@
+"""Emu3's tokenizer of pictures and clips: BAAI's own file, or transformers' inside the whole model.
+
+Both name the networks on frames as taming-transformers does, transformers with a few words between:
+`encoder.down_block.down.0`, `middle_block`, matrices `q_proj` where BAAI has convolutions `q`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from vqtok.checkpoints import FAMILIES, Family, Foreign, Plan
+from vqtok.checkpoints.keys import need, renamed
+from vqtok.checkpoints.taming_layout import (
+    decoder_weights,
+    encoder_weights,
+    levels_of,
+    settings_from_shapes,
+)
+from vqtok.preprocess import Preprocess
+
+__all__ = ["plan", "recognises"]
+
+CODES = "quantize.embedding.weight"
+MARKS = ("encoder.time_conv.0.conv.conv.weight", "decoder.time_res_stack.0.conv1.conv.weight")
+# What pictures are normalised with where nobody says so: both projects' processors have CLIP's.
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+MAX_AREA = 1024**2
+UNUSED = "counts the steps of a norm's running statistics, which stay as they are"
+
+# transformers' names -> BAAI's.
+PLAIN = [
+    (r"(encoder)\.down_block\.(down\.\d+)\.attn_norms\.(\d+)\.(.+)", r"\1.\2.attn.\3.norm.\4"),
+    (r"(decoder)\.up_block\.(up\.\d+)\.attn_norms\.(\d+)\.(.+)", r"\1.\2.attn.\3.norm.\4"),
+    (r"(..coder)\.\w+_block\.((?:down|up)\.\d+\.attn\.\d+)\.([qkv])_proj\.(\w+)", r"\1.\2.\3.\4"),
+    (r"(..coder)\.\w+_block\.((?:down|up)\.\d+\.attn\.\d+)\.out_proj\.(\w+)", r"\1.\2.proj_out.\3"),
+    (r"(..coder)\.(?:down|up)_block\.(.+)", r"\1.\2"),
+    (r"(..coder)\.middle_block\.attn_norm\.(.+)", r"\1.mid.attn_1.norm.\2"),
+    (r"(..coder)\.middle_block\.attn_1\.([qkv])_proj\.(\w+)", r"\1.mid.attn_1.\2.\3"),
+    (r"(..coder)\.middle_block\.attn_1\.out_proj\.(\w+)", r"\1.mid.attn_1.proj_out.\2"),
+    (r"(..coder)\.middle_block\.(.+)", r"\1.mid.\2"),
+    (r"(.+)", r"\1"),
+]
+TIME = [
+    (r"(..coder)\.time_conv\.(\d+)\.conv\.conv\.(weight|bias)", r"\1.time_convs.\2.\3"),
+    (r"(..coder)\.time_res_stack\.(\d+)\.(conv[12])\.conv\.(\w+)", r"\1.time_blocks.\2.\3.\4"),
+    (r"(..coder)\.time_res_stack\.(\d+)\.(norm[12])\.(\w+)", r"\1.time_blocks.\2.\3.\4"),
+    (r"((?:post_)?quant_conv)\.conv\.(weight|bias)", r"\1.\2"),
+]
+
+
+def recognises(tensors: Mapping[str, Tensor]) -> bool:
+    """See `Family`."""
+    return all(key in tensors for key in (*MARKS, CODES))
+
+
+def plan(foreign: Foreign) -> Plan:
+    """See `Family`."""
+    origin = foreign.origin
+    need(foreign.tensors, (*MARKS, CODES), origin)
+    counts = {key: UNUSED for key in foreign.tensors if key.endswith(".num_batches_tracked")}
+    plain = renamed({k: t for k, t in foreign.tensors.items() if k not in counts}, PLAIN, origin)
+    codes = plain.pop(CODES)
+    over_time = {k: t for k, t in plain.items() if ".time_" in k or "quant_conv." in k}
+    frames = _frames({k: t for k, t in plain.items() if k not in over_time}, origin)
+    halvings = levels_of(plain, "encoder.time_conv.")
+    settings = {
+        **settings_from_shapes(frames, origin),
+        "temporal_stride": 2**halvings,
+        "sample_frames": 2**halvings,
+        "num_vq_embeddings": codes.shape[0],
+        "pixel_mean": tuple(foreign.settings.get("image_mean", MEAN)),
+        "pixel_std": tuple(foreign.settings.get("image_std", STD)),
+        **_training(),
+    }
+    settings.pop("mid_block_add_attention")
+    weights = {
+        **{_inside(key): tensor for key, tensor in frames.items()},
+        **renamed(over_time, TIME, origin),
+        CODES: codes,
+    }
+    stride = 2 ** (len(settings["block_out_channels"]) - 1)
+    rule = Preprocess(policy="native", stride=stride, max_area=MAX_AREA)
+    return Plan("emu3", settings, weights, rule, counts, notes=_notes(foreign.settings))
+
+
+def _frames(tensors: Mapping[str, Tensor], origin: str) -> dict[str, Tensor]:
+    """The networks on frames, under the names of `AutoencoderVQ`."""
+    known = ("encoder.", "decoder.")
+    renamed({k: t for k, t in tensors.items() if not k.startswith(known)}, [], origin)
+    return {**encoder_weights(tensors, origin), **decoder_weights(tensors, origin)}
+
+
+def _inside(key: str) -> str:
+    part, rest = key.split(".", 1)
+    return f"{part}.frames.{rest}"
+
+
+def _training() -> dict[str, Any]:
+    """How such codebooks are trained; Emu3's own training is not published."""
+    return {
+        "quantizer": "vector",
+        "estimator": "ste",
+        "quantizer_args": {
+            "codebook_update": "gradient",
+            "commitment_weight": 0.25,
+            "dead_codes": "off",
+            "start": "uniform",
+        },
+    }
+
+
+def _notes(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    notes = (
+        "A picture is repeated until it fills a token, as Emu3 does it; decoding gives its first "
+        "frame.",
+        "Norms over time keep the statistics of the file, in training as well.",
+        "Emu3 enlarges pictures under 512 x 512 pixels; here they keep their size, and only those "
+        "over 1024 x 1024 are shrunk.",
+    )
+    if "image_mean" in settings:
+        return notes
+    return (*notes, "Pixels are normalised by CLIP's mean and deviation, since nobody said how.")
+
+
+FAMILIES.register("emu3")(
+    Family(
+        title="Emu3's tokenizer of pictures and clips",
+        licence="Apache 2.0",
+        recognises=recognises,
+        plan=plan,
+    )
+)

@@ -1,0 +1,50 @@
+"""Renaming keys, and settings that only the user can tell."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from vqtok.errors import ConfigError, LoadError
+
+__all__ = ["asked", "need", "renamed"]
+
+
+def renamed(
+    tensors: Mapping[str, Tensor], rules: Sequence[tuple[str, str]], origin: str
+) -> dict[str, Tensor]:
+    """Each key by the first of the rules, (pattern, replacement) as in `re.sub`, that fits it.
+
+    A key that no rule matches is a `LoadError`: better than a model with a hole in it.
+    """
+    compiled = [(re.compile(pattern), replacement) for pattern, replacement in rules]
+    found: dict[str, Tensor] = {}
+    for key, tensor in tensors.items():
+        match = next(((m, new) for p, new in compiled if (m := p.fullmatch(key))), None)
+        if match is None:
+            raise LoadError(f"{origin} holds {key!r}, which is no key of its family")
+        found[match[0].expand(match[1])] = tensor
+    return found
+
+
+def need(tensors: Mapping[str, Tensor], keys: Iterable[str], origin: str) -> None:
+    """Raises where one of `keys` is missing."""
+    missing = [key for key in keys if key not in tensors]
+    if missing:
+        raise LoadError(
+            f"{origin} lacks {missing[0]!r}"
+            + (f" and {len(missing) - 1} more keys" if len(missing) > 1 else "")
+        )
+
+
+def asked(settings: Mapping[str, Any], name: str, what: str, origin: str) -> Any:
+    """A setting that neither keys nor shapes tell: `what` says what it is, and what is usual."""
+    if name not in settings:
+        raise ConfigError(
+            f"{origin} does not tell {name}, {what}: pass the YAML or JSON that it was trained "
+            f"with as config, or {name} itself"
+        )
+    return settings[name]

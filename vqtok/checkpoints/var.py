@@ -1,0 +1,148 @@
+"""The multi-scale tokenizer of VAR: `vae_ch160v4096z32.pth`.
+
+The tensors lie flat in the file. A checkpoint of VAR's own training holds them under
+`trainer.vae_local`, beside the transformer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from vqtok.checkpoints import FAMILIES, Family, Foreign, Plan
+from vqtok.checkpoints.keys import asked, need, renamed
+from vqtok.checkpoints.taming_layout import model_weights, settings_from_shapes
+from vqtok.errors import ConfigError, LoadError
+from vqtok.preprocess import Preprocess
+from vqtok.quantizers.multiscale import PUBLISHED_SCALES
+
+__all__ = ["plan", "recognises"]
+
+CODES = "quantize.embedding.weight"
+COUNTS = "quantize.ema_vocab_hit_SV"
+PHI = "quantize.quant_resi."
+PUBLISHED_SHAPE = 160, (4096, 32)  # channels of the first level; codes and their dimensions
+
+# The source has a φ for all scales, some or each; ours are numbered in all three cases.
+CODEBOOK = (
+    (re.escape(CODES), "quantize.table.embedding.weight"),
+    (r"quantize\.quant_resi\.qresi\.(weight|bias)", r"quantize.phi.0.\1"),
+    (r"quantize\.quant_resi\.(?:qresi_ls\.)?(\d+)\.(weight|bias)", r"quantize.phi.\1.\2"),
+)
+NETWORKS = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.")
+
+
+def recognises(tensors: Mapping[str, Tensor]) -> bool:
+    """See `Family`."""
+    scales = COUNTS in tensors or any(key.startswith(PHI) for key in tensors)
+    return scales and CODES in tensors and "encoder.mid.block_1.conv1.weight" in tensors
+
+
+def plan(foreign: Foreign) -> Plan:
+    """See `Family`."""
+    theirs, said, origin = dict(foreign.tensors), foreign.settings, foreign.origin
+    need(theirs, (CODES,), origin)
+    counts = theirs.pop(COUNTS, None)
+    networks = {k: t for k, t in theirs.items() if k.startswith(NETWORKS)}
+    rest = {k: t for k, t in theirs.items() if k not in networks}
+    weights = model_weights(_separate(networks, origin), origin) | renamed(rest, CODEBOOK, origin)
+    shapes = settings_from_shapes(weights, origin)
+    scales, notes = _scales(said, theirs, counts, origin)
+    stride = 2 ** (len(shapes["block_out_channels"]) - 1)
+    size = scales[-1] * stride
+    return Plan(
+        architecture="cnn",
+        settings={
+            **shapes,
+            "sample_size": size,
+            "num_vq_embeddings": len(theirs[CODES]),
+            "vq_embed_dim": theirs[CODES].shape[1],
+            "quant_conv_kernel": weights["quant_conv.weight"].shape[-1],
+            **_quantizer(said, scales, sum("phi." in key for key in weights) // 2),
+        },
+        weights=weights,
+        preprocess=Preprocess(size=size, stride=stride, resize="pillow-lanczos"),
+        dropped={} if counts is None else {COUNTS: "a record of used codes, a meter in training"},
+        notes=(
+            *notes,
+            *_assumed(said),
+            "it resized the short side to 1.125 times the size (Pillow's Lanczos) and cut out the "
+            "middle; here the largest square is resized to the size, by the same filter",
+        ),
+    )
+
+
+def _separate(networks: Mapping[str, Tensor], origin: str) -> dict[str, Tensor]:
+    """One projection to queries, keys and values -> three, as taming has them."""
+    found = {}
+    for key, tensor in networks.items():
+        joint = re.fullmatch(r"(.+\.)qkv\.(weight|bias)", key)
+        if joint is None:
+            found[key] = tensor
+            continue
+        if len(tensor) % 3:
+            raise LoadError(
+                f"{key!r} in {origin} has the shape {tuple(tensor.shape)}; its rows are queries, "
+                "keys and values, as many of each"
+            )
+        parts = zip("qkv", tensor.chunk(3), strict=True)
+        found |= {f"{joint[1]}{name}.{joint[2]}": part for name, part in parts}
+    return found
+
+
+def _scales(
+    said: Mapping[str, Any], tensors: Mapping[str, Tensor], counts: Tensor | None, origin: str
+) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """The sides of the scales, which shapes do not tell, and notes."""
+    first = tensors["encoder.conv_in.weight"].shape[0]
+    published = (first, tuple(tensors[CODES].shape)) == PUBLISHED_SHAPE
+    number = len(PUBLISHED_SCALES)
+    if "v_patch_nums" not in said and published and (counts is None or len(counts) == number):
+        return PUBLISHED_SCALES, (
+            "the file does not tell its scales (v_patch_nums); by the shapes it is the published "
+            f"one, which has {', '.join(map(str, PUBLISHED_SCALES))}",
+        )
+    of = "" if counts is None else f"of {len(counts)} scales "
+    what = f"the sides {of}from coarse to fine, such as {list(PUBLISHED_SCALES)}"
+    given = asked(said, "v_patch_nums", what, origin)
+    whole = isinstance(given, list | tuple) and all(isinstance(one, int) for one in given)
+    if not whole or not given or min(given) < 1:
+        raise ConfigError(f"v_patch_nums is a list such as {list(PUBLISHED_SCALES)}; got {given!r}")
+    return tuple(given), ()
+
+
+def _assumed(said: Mapping[str, Any]) -> tuple[str, ...]:
+    """A note on settings that change ids or pixels and that nobody told."""
+    defaults = {"quant_resi": "0.5", "using_znorm": "False"}
+    left = [f"{name}={value}" for name, value in defaults.items() if name not in said]
+    if not left:
+        return ()
+    return (f"the file does not tell {' and '.join(left)}; these are the source's defaults",)
+
+
+def _quantizer(said: Mapping[str, Any], scales: tuple[int, ...], phis: int) -> dict[str, Any]:
+    """Settings of our quantizer, by the source's or its defaults."""
+    args = {
+        "scales": scales,
+        "phis": phis,
+        "phi_ratio": abs(float(said.get("quant_resi", 0.5))),
+        "by_direction": bool(said.get("using_znorm", False)),
+        "codebook_update": "gradient",
+        "commitment_weight": float(said.get("beta", 0.25)),
+        "dead_codes": "off",
+        "start": "uniform",
+    }
+    return {"quantizer": "multiscale", "quantizer_args": args, "estimator": "ste"}
+
+
+FAMILIES.register("var")(
+    Family(
+        title="the multi-scale tokenizer of VAR",
+        licence="MIT, code and published weights",
+        recognises=recognises,
+        plan=plan,
+    )
+)

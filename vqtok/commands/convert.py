@@ -1,0 +1,128 @@
+"""`vqtok convert`: a checkpoint as a folder of ours, or ours as another project has it."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import typer
+import yaml
+
+from vqtok.autoencoders import AutoencoderBase
+from vqtok.autoencoders.loading import load_model
+from vqtok.contents import is_tokenizer
+from vqtok.errors import ConfigError, LoadError, UnknownNameError, did_you_mean
+from vqtok.hub import Resolved, of_run
+from vqtok.obtain import Request, Source, find, write
+from vqtok.tokenizer import VisualTokenizer
+from vqtok.training.presets import parse_choice
+
+__all__ = ["FORMS", "run", "settings_from"]
+
+FORMS = ("vqtok", "diffusers", "taming")
+PICKLES = (".ckpt", ".pt", ".pth")
+TENSORS = ".safetensors"
+
+
+def run(request: Request, output: str, form: str = "vqtok", *, overwrite: bool = False) -> int:
+    """Writes `output`, and prints what came of each tensor."""
+    if form not in FORMS:
+        raise UnknownNameError(f"there is no form called {form!r}. {did_you_mean(form, FORMS)}")
+    place = Path(output)
+    place = place if place.name not in ("", "..") else place.resolve()
+    _check(place, form, overwrite=overwrite)
+    found = find(replace(request, name=of_run(str(request.name))))
+    report = ""
+    if isinstance(found, Source):
+        prints = found.prints()
+        made = found.build()
+        model, report = made.model, str(made.report)
+        save: Callable[[Path], None] = partial(write, made, source=found, prints=prints)
+    else:
+        model = load_model(found.path, request.variant)
+        save = partial(_copy, found, request.variant)
+    _put(place, {"vqtok": save, **_others(model)}[form])
+    typer.echo(f"{report}\n{'written':<14}{place}" if report else f"written {place}")
+    return 0
+
+
+def settings_from(choices: Iterable[str]) -> dict[str, Any]:
+    """`a.b=c`, as --set takes it, as nested settings."""
+    found: dict[str, Any] = {}
+    for choice in map(parse_choice, choices):
+        inner = found
+        for name in choice.path[:-1]:
+            inner = inner.setdefault(name, {})
+        inner[choice.path[-1]] = choice.value
+    return found
+
+
+# --- where it goes ----------------------------------------------------------------------------
+
+
+def _check(place: Path, form: str, *, overwrite: bool) -> None:
+    """Raises where the output cannot be, before anything is downloaded."""
+    if form == "taming" and place.suffix not in (*PICKLES, TENSORS):
+        raise ConfigError(
+            f"taming's form is one file: name one that ends with {', '.join((TENSORS, *PICKLES))}; "
+            f"got {str(place)!r}"
+        )
+    if not place.parent.is_dir():
+        raise LoadError(f"there is no folder {place.parent} for {place.name}")
+    if not place.exists() or (place.is_dir() and not any(place.iterdir())):
+        return
+    if not overwrite:
+        raise LoadError(f"{place} is there already; --overwrite replaces it")
+    if form == "taming" and not place.is_file():
+        raise LoadError(f"{place} is a folder; name a file")
+    if form != "taming" and not is_tokenizer(place):
+        raise LoadError(f"{place} is no tokenizer's folder, so it is not replaced; name another")
+
+
+def _put(place: Path, save: Callable[[Path], None]) -> None:
+    """Has `save` write beside the place, then moves what it wrote there."""
+    with tempfile.TemporaryDirectory(prefix=f".{place.name}.", dir=place.parent) as folder:
+        beside = Path(folder) / place.name
+        save(beside)
+        if place.is_dir():
+            shutil.rmtree(place)
+        for made in sorted(Path(folder).iterdir()):
+            made.replace(place.parent / made.name)
+
+
+# --- forms ------------------------------------------------------------------------------------
+
+
+def _copy(found: Resolved, variant: str | None, folder: Path) -> None:
+    """A tokenizer of ours, or a stock VQModel, as a folder of ours."""
+    VisualTokenizer.from_pretrained(found.path, variant=variant).save_pretrained(folder)
+
+
+def _others(model: AutoencoderBase) -> Mapping[str, Callable[[Path], None]]:
+    return {"diffusers": partial(_to_diffusers, model), "taming": partial(_to_taming, model)}
+
+
+def _to_diffusers(model: AutoencoderBase, folder: Path) -> None:
+    model.to_diffusers().save_pretrained(folder)
+
+
+def _to_taming(model: AutoencoderBase, file: Path) -> None:
+    """The weights, and the YAML that says how they are loaded."""
+    import torch
+    from safetensors.torch import save_file
+
+    from vqtok.checkpoints.taming import to_taming
+    from vqtok.checkpoints.taming_yaml import taming_settings
+
+    tensors = {name: tensor.contiguous() for name, tensor in to_taming(model).items()}
+    if file.suffix == TENSORS:
+        save_file(tensors, file)
+    else:
+        torch.save({"state_dict": tensors}, file)
+    text = yaml.safe_dump(taming_settings(model), sort_keys=False)
+    file.with_suffix(".yaml").write_text(text, encoding="utf-8")

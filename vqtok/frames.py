@@ -1,0 +1,89 @@
+"""Which frames a model of clips sees, how many tokens it makes of them, and which come back.
+
+A clip has any length, tokens stand for several frames each, so the last frame is repeated until
+its token is full; decoding cuts what was added. Nothing is ever dropped.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from vqtok.errors import ConfigError, InputError
+
+__all__ = ["FramePlan", "Window", "plan_frames"]
+
+
+class Window(NamedTuple):
+    """Frames that go through the networks together, those that are padded among them."""
+
+    start: int
+    frames: int
+    tokens: int
+
+
+class FramePlan(NamedTuple):
+    """What becomes of the frames of a clip.
+
+    frames   as given, all of which come back
+    padded   that the model sees: the last one is repeated
+    tokens   along time, the t of the grid (t, h, w)
+    windows  runs of frames that go through the networks together, in order and side by side
+    """
+
+    frames: int
+    padded: int
+    tokens: int
+    windows: tuple[Window, ...]
+
+    @property
+    def kept(self) -> range:
+        """Which of the decoded frames come back: those that were given."""
+        return range(self.frames)
+
+    def __str__(self) -> str:
+        added = self.padded - self.frames
+        parts = [f"{_count(self.frames, 'frame')}: "]
+        parts += [f"padded to {self.padded} by repeating the last, "] * bool(added)
+        parts += [f"{_count(self.tokens, 'token')} of frames"]
+        parts += [f" in {len(self.windows)} windows"] * (len(self.windows) > 1)
+        last = self.frames - 1
+        return "".join(parts) + f"; decode gives frame{f's 0..{last}' if last else ' 0'}"
+
+
+def plan_frames(
+    n: int, stride: int, *, causal: bool = False, window: int | None = None
+) -> FramePlan:
+    """How a clip of n frames goes through a model whose tokens are `stride` frames deep.
+
+    causal  the first frame is a token by itself: 1 + ceil((n - 1) / stride) tokens, one window, for
+            such a model may be fed piece by piece
+    window  frames that go through the networks together, a multiple of `stride`; what remains
+            of a longer clip is a shorter window. Without it the clip is one window
+    """
+    _check(n, stride, causal, window)
+    first = int(causal)
+    tokens = first + -((first - n) // stride)
+    padded = first + (tokens - first) * stride
+    span = window or padded
+    windows = []
+    for start in range(0, padded, span):
+        frames = min(span, padded - start)
+        windows.append(Window(start, frames, tokens if frames == padded else frames // stride))
+    return FramePlan(n, padded, tokens, tuple(windows))
+
+
+def _check(n: int, stride: int, causal: bool, window: int | None) -> None:
+    if n < 1:
+        raise InputError(f"a clip has at least one frame; got {n}")
+    if stride < 1:
+        raise ConfigError(f"a token is at least one frame deep; got stride={stride}")
+    if window is None:
+        return
+    if causal:
+        raise ConfigError(f"a causal model needs no windows; got window={window}")
+    if window < 1 or window % stride:
+        raise ConfigError(f"a window is a multiple of the stride, {stride}; got window={window}")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' if number != 1 else ''}"

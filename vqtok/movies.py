@@ -1,0 +1,173 @@
+"""Frames -> a video file, one frame after another, so that memory holds a few.
+
+.mp4   H.264, 4:2:0: plays everywhere. Its sides are even: an odd one gets its last row or column
+       twice, so the film is one pixel larger than the frames
+.webm  VP9, 4:2:0, any size
+.mkv   FFV1, RGB, without loss: what a program reads again
+.gif   256 colours a frame, at most 50 frames a second; needs no PyAV
+
+All have a constant rate and no sound. Colours of the first two are BT.601, and say so.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from vqtok.errors import ConfigError, ImageError, InputError
+from vqtok.pictures import Pixels
+from vqtok.videos import need_av
+
+__all__ = ["FPS", "MOVIES", "write_movie"]
+
+FPS = 25.0  # where a clip does not say
+MOVIES = (".gif", ".mkv", ".mp4", ".webm")
+SLOWEST, FASTEST = 0.01, 1000.0  # frames a second
+# FFmpeg's numbers for the matrix of BT.601, and for values from 16 to 235.
+BT601, LIMITED = 6, 1
+
+
+class _Codec(NamedTuple):
+    """What FFmpeg calls a kind of file."""
+
+    container: str
+    codec: str
+    pixel_format: str
+    options: dict[str, str]
+
+
+CODECS = {
+    ".mp4": _Codec("mp4", "libx264", "yuv420p", {"crf": "18"}),
+    ".webm": _Codec(
+        "webm", "libvpx-vp9", "yuv420p", {"crf": "24", "b": "0", "cpu-used": "4", "row-mt": "1"}
+    ),
+    ".mkv": _Codec("matroska", "ffv1", "bgr0", {}),
+}
+
+
+def write_movie(
+    frames: Iterable[Pixels],
+    file: str | os.PathLike[str] | IO[bytes],
+    *,
+    fps: float | None = None,
+    kind: str | None = None,
+) -> int:
+    """Writes frames, (H, W, 3) uint8 each and of one size; returns how many there were.
+
+    file  a path, or a file open for writing in binary that can seek
+    fps   frames a second, `FPS` where None
+    kind  one of `MOVIES`; by default the ending of the path
+    """
+    if isinstance(file, str | os.PathLike):
+        kind = kind or os.path.splitext(file)[1].lower()
+        _check(kind, fps, f"'{os.fspath(file)}'")
+        with open(file, "wb") as target:
+            return write_movie(frames, target, fps=fps, kind=kind)
+    _check(kind, fps, "the video")
+    rate = Fraction(FPS if fps is None else fps).limit_denominator(1001)  # 30000/1001 is common
+    codec = CODECS.get(str(kind))
+    if codec is None:
+        return _gif(_alike(frames), file, rate)
+    return _film(_alike(frames), file, rate, codec)
+
+
+def _check(kind: str | None, fps: float | None, name: str) -> None:
+    if kind not in MOVIES:
+        raise InputError(f"{name} cannot be written as {kind!r}; videos are {', '.join(MOVIES)}")
+    if fps is not None and not SLOWEST <= fps <= FASTEST:
+        raise InputError(f"a clip has {SLOWEST} to {FASTEST} frames a second; got fps={fps!r}")
+    if kind in CODECS:
+        need_av(name, "written")
+
+
+def _alike(frames: Iterable[Pixels]) -> Iterator[Pixels]:
+    """The same frames; an error where there is none, or one is of another kind."""
+    shape: tuple[int, ...] = ()
+    for number, frame in enumerate(frames):
+        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[-1] != 3:
+            raise ImageError(
+                f"frames are uint8 arrays (H, W, 3); frame {number} is {frame.dtype} {frame.shape}"
+            )
+        shape = shape or frame.shape
+        if frame.shape != shape:
+            raise ImageError(f"frame {number} has the shape {frame.shape}, the first {shape}")
+        yield frame
+    if not shape:
+        raise ImageError("a video has at least one frame; got none")
+
+
+def _film(frames: Iterator[Pixels], file: IO[bytes], rate: Fraction, codec: _Codec) -> int:
+    """Through PyAV."""
+    av = need_av("the video", "written")
+    if codec.codec not in av.codecs_available:
+        raise ConfigError(f"the FFmpeg in this PyAV cannot write {codec.codec}; take another kind")
+    count = 0
+    try:
+        with av.open(file, "w", format=codec.container) as container:
+            stream = container.add_stream(codec.codec, rate=rate, options=dict(codec.options))
+            stream.pix_fmt = codec.pixel_format
+            for frame in frames:
+                even = _even(frame) if codec.container == "mp4" else frame
+                if not count:
+                    stream.height, stream.width = even.shape[:2]
+                container.mux(stream.encode(_converted(av, stream, even)))
+                count += 1
+            container.mux(stream.encode())
+    except av.FFmpegError as error:
+        reason = error.strerror or error
+        raise InputError(f"{codec.codec} cannot write these frames: {reason}") from error
+    return count
+
+
+def _even(frame: Pixels) -> Pixels:
+    height, width = frame.shape[:2]
+    return np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), "edge")
+
+
+def _converted(av: Any, stream: Any, pixels: Pixels) -> Any:
+    """A frame as the stream has them."""
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+    if not stream.pix_fmt.startswith("yuv"):
+        return frame.reformat(format=stream.pix_fmt)
+    context = stream.codec_context
+    context.colorspace, context.color_range = BT601, LIMITED
+    return frame.reformat(format=stream.pix_fmt, dst_colorspace="ITU601", dst_color_range="MPEG")
+
+
+def _gif(frames: Iterator[Pixels], file: IO[bytes], rate: Fraction) -> int:
+    """Each frame in colours of its own. Pillow writes it as a picture, which is taken apart."""
+    count = 0
+    for frame in frames:
+        data = io.BytesIO()
+        Image.fromarray(frame).quantize().save(data, "GIF", interlace=False)
+        single = data.getvalue()
+        if not count:
+            # The screen without colours of its own, and "play for ever".
+            file.write(b"GIF89a" + single[6:10] + bytes(3))
+            file.write(b"!\xff\x0bNETSCAPE2.0\x03\x01\x00\x00\x00")
+        hundredths = max(2, round((count + 1) * 100 / rate) - round(count * 100 / rate))
+        file.write(b"!\xf9\x04\x04" + hundredths.to_bytes(2, "little") + b"\x00\x00")
+        file.write(_with_own_colours(single))
+        count += 1
+    file.write(b";")
+    return count
+
+
+def _with_own_colours(single: bytes) -> bytes:
+    """A GIF file of one picture -> that picture with the file's colours."""
+    table = 3 << ((single[10] & 7) + 1)
+    at = 13 + table
+    while single[at] == 0x21:  # what is said about the picture, in blocks with their lengths
+        at += 2
+        while single[at]:
+            at += single[at] + 1
+        at += 1
+    end = len(single) - 1
+    flags = bytes([0x80 | single[10] & 7])
+    return single[at : at + 9] + flags + single[13 : 13 + table] + single[at + 10 : end]

@@ -1,0 +1,217 @@
+"""Video files, through PyAV: exact frames, by number or one after another, in bounded memory.
+
+The n-th frame is the n-th that a decoder gives from the start of the file, whatever seeking does;
+each counts once, however long it is shown. So the time stamps of all packets are listed first,
+without decoding; a read begins at the last key frame before the first frame asked for, or earlier
+if what comes is too late. Files whose stamps cannot be trusted (some .avi) are decoded from their
+start. A frame that the decoder calls damaged is an error.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from vqtok.errors import ImageError, InputError, LoadError
+from vqtok.extras import require
+from vqtok.pictures import MAX_PIXELS, WHITE, Pixels, load_image
+
+__all__ = ["Video", "need_av", "stacked", "wanted_frames"]
+
+INDEXES = 1024  # of video files, that a process keeps
+
+
+class Video:
+    """The frames of a video file, turned as the file says.
+
+    source      a path, the bytes of a file, or a file open for reading in binary that can seek
+    name        what errors call it; by default its path, or "the clip"
+    background  RGB, what shows through where a frame is transparent
+    """
+
+    def __init__(
+        self,
+        source: Path | bytes | IO[bytes],
+        *,
+        name: str | None = None,
+        background: tuple[int, int, int] = WHITE,
+    ) -> None:
+        self.source = source
+        self.name = name or (f"'{source}'" if isinstance(source, Path) else "the clip")
+        self.background = background
+        self._own: _Index | None = None
+
+    @property
+    def length(self) -> int:
+        """How many frames there are, which takes reading the file, without decoding it."""
+        return self._index().length
+
+    @property
+    def fps(self) -> float | None:
+        """Frames a second, on average; None where the file does not tell."""
+        with _opened(self) as (_, stream):
+            rate = stream.average_rate or stream.guessed_rate
+        return float(rate) if rate else None
+
+    def __iter__(self) -> Iterator[Pixels]:
+        """All frames in order, (H, W, 3) uint8 each."""
+        return map(self._pixels, self._decoded())
+
+    def frames(self, start: int, count: int, stride: int = 1) -> Pixels:
+        """Frames start, start + stride, ... -> (count, H, W, 3) uint8."""
+        index = self._index()
+        wanted = wanted_frames(start, count, stride, index.length, self.name)
+        read = self._by_stamp if len(index.stamps) else self._by_number
+        return stacked(read(index, wanted), self.name)
+
+    def _index(self) -> _Index:
+        """Those of paths are kept for all, as sources make a new `Video` for each look."""
+        if not isinstance(self.source, Path):
+            self._own = self._own or _index(self)
+            return self._own
+        try:
+            state = self.source.stat()
+        except OSError as error:
+            raise LoadError(f"{self.name} cannot be read: {error.strerror}") from error
+        return _kept_index(self.source, self.name, state.st_mtime_ns, state.st_size)
+
+    def _by_stamp(self, index: _Index, wanted: range) -> list[Pixels]:
+        """From a key frame on; where that is too late, from the one before, then the start."""
+        stamps = index.stamps[np.array(wanted)].tolist()
+        before = index.starts[index.starts <= stamps[0]]
+        for begin in (*before[:-3:-1].tolist(), None):
+            found = self._collected(self._decoded(begin), stamps)
+            if found is not None:
+                return found
+        raise ImageError(f"{self.name} lists frames that do not come when it is decoded")
+
+    def _collected(self, frames: Iterable[Any], stamps: Sequence[int]) -> list[Pixels] | None:
+        """The frames with these time stamps, or None where they are not all there."""
+        found, missing = dict[int, Pixels](), set(stamps)
+        for number, frame in enumerate(frames):
+            if number == 0 and frame.pts is not None and frame.pts > stamps[0]:
+                return None
+            if frame.pts in missing:
+                found[frame.pts] = self._pixels(frame)
+                missing.remove(frame.pts)
+            if not missing:
+                return [found[stamp] for stamp in stamps]
+        return None
+
+    def _by_number(self, index: _Index, wanted: range) -> list[Pixels]:
+        """From the start, counting."""
+        frames = zip(range(wanted[-1] + 1), self._decoded(), strict=False)
+        return [self._pixels(frame) for number, frame in frames if number in wanted]
+
+    def _decoded(self, begin: int | None = None) -> Iterator[Any]:
+        """PyAV's frames in the order they are shown, from about a time stamp on."""
+        with _opened(self) as (container, stream):
+            stream.codec_context.thread_count = 1  # workers share the cores
+            if begin is not None:
+                container.seek(begin, stream=stream, backward=True)
+            yield from container.decode(stream)
+
+    def _pixels(self, frame: Any) -> Pixels:
+        """One of PyAV's frames -> (H, W, 3) uint8."""
+        if frame.is_corrupt:
+            raise ImageError(f"{self.name} is broken or cut short: a frame of it is damaged")
+        clear = any(component.is_alpha for component in frame.format.components)
+        raw = frame.to_ndarray(format="rgba" if clear else "rgb24")
+        pixels = load_image(raw, background=self.background, name=self.name)
+        return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90)))
+
+
+def need_av(name: str, doing: str = "read") -> Any:
+    """PyAV, or an error that says what it is needed for."""
+    return require("av", "vqtok[video]", f"{name} is {doing}")
+
+
+def wanted_frames(start: int, count: int, stride: int, length: int, name: str) -> range:
+    """The numbers of the frames asked for; an error where they are not all there."""
+    wanted = range(start, start + count * stride, stride) if stride > 0 else range(0)
+    if start < 0 or len(wanted) < 1 or wanted[-1] >= length:
+        raise InputError(
+            f"{name} has {length} frames; it cannot give {count} from {start} on, {stride} apart"
+        )
+    return wanted
+
+
+def stacked(frames: Sequence[Pixels], name: str) -> Pixels:
+    """Frames (H, W, 3) of one size -> (T, H, W, 3)."""
+    sizes = {frame.shape for frame in frames}
+    if len(sizes) > 1:
+        shown = " and ".join(f"{width} x {height}" for height, width, _ in sorted(sizes)[:2])
+        raise ImageError(f"{name} has frames of several sizes: {shown}")
+    return np.stack(frames)
+
+
+class _Index(NamedTuple):
+    """What a video file says without being decoded.
+
+    length  frames
+    stamps  the time stamp of each, rising; empty where the file's cannot be trusted
+    starts  those of key frames, rising
+    """
+
+    length: int
+    stamps: npt.NDArray[np.int64]
+    starts: npt.NDArray[np.int64]
+
+
+@lru_cache(INDEXES)
+def _kept_index(path: Path, name: str, changed: int, size: int) -> _Index:
+    return _index(Video(path, name=name))
+
+
+def _index(video: Video) -> _Index:
+    with _opened(video) as (container, stream):
+        packets = [p for p in container.demux(stream) if p.size and not p.is_discard]
+        if any(p.is_corrupt for p in packets):
+            raise ImageError(f"{video.name} is broken or cut short: a part of it is damaged")
+        stamps = [p.pts for p in packets]
+        starts = sorted(p.pts for p in packets if p.is_keyframe and p.pts is not None)
+        reorders = bool(stream.codec_context.has_b_frames)
+    exact = len(set(stamps)) == len(stamps) and None not in stamps and bool(starts)
+    # Stamps that never step back, of a codec that reorders, count packets instead of frames.
+    if exact and not (reorders and stamps == sorted(stamps)):
+        shown = np.array(sorted(stamps), np.int64)
+        return _Index(len(stamps), shown, np.array(starts, np.int64))
+    none = np.zeros(0, np.int64)
+    return _Index(sum(1 for _ in video._decoded()), none, none)
+
+
+@contextmanager
+def _opened(video: Video) -> Iterator[tuple[Any, Any]]:
+    """A file's container and its first video stream."""
+    av = need_av(video.name)
+    try:
+        with av.open(_file(video.source)) as container:
+            if not container.streams.video:
+                raise ImageError(f"{video.name} has no pictures in it, only other streams")
+            stream = container.streams.video[0]
+            if stream.width * stream.height > MAX_PIXELS:
+                raise ImageError(
+                    f"{video.name} is {stream.width} wide and {stream.height} high; at most "
+                    f"{MAX_PIXELS} pixels a frame are taken"
+                )
+            yield container, stream
+    except av.FFmpegError as error:
+        reason = error.strerror or error
+        raise ImageError(f"{video.name} is no video, broken or cut short: {reason}") from error
+
+
+def _file(source: Path | bytes | IO[bytes]) -> str | IO[bytes]:
+    """What PyAV opens: a new reader at the start each time."""
+    if isinstance(source, Path):
+        return str(source)
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
+    source.seek(0)
+    return source
