@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from autoencoders.toys import toy
 from checkpoints import toy_family
 from commandline import picture, pictures, residual, tokenizer, vqtok
 from safetensors.torch import load_file, save_file
@@ -52,6 +53,19 @@ def test_what_is_said() -> None:
         "fingerprint": tok.fingerprint.to_dict(),
     }
     assert (behaviour["verdict"], behaviour["ids_equal"]) == ("exact", behaviour["tokens"])
+
+
+def test_what_becomes_of_a_clip(tmp_path: Path) -> None:
+    VisualTokenizer.from_model(toy("cnn3d")).save_pretrained(tmp_path)
+    assert facts(tmp_path, "--frames", "36")["clip"] == (
+        "36 frames: padded to 37 by repeating the last, 19 tokens of frames; decode gives frames "
+        "0..35"
+    )
+    assert vqtok("info", tokenizer(), "--frames", "36") == (
+        2,
+        b"",
+        "vqtok: this tokenizer takes pictures, not clips\n",
+    )
 
 
 def test_several_codes_a_token() -> None:

@@ -198,6 +198,12 @@ def info(
             "photographs in the package."
         ),
     ] = None,
+    frames: Annotated[
+        int | None,
+        typer.Option(
+            help="Of a clip: say how it is padded, how many tokens it takes and what comes back."
+        ),
+    ] = None,
     revision: Revision = None,
     subfolder: Subfolder = None,
     variant: Variant = None,
@@ -220,4 +226,4 @@ def info(
         return
 
     setup = Setup(tokenizer, revision, subfolder, variant, device)
-    raise typer.Exit(run(setup, precision, pictures or [], as_json=as_json))
+    raise typer.Exit(run(setup, precision, pictures or [], frames=frames, as_json=as_json))

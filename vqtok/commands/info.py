@@ -31,8 +31,18 @@ __all__ = ["agreement", "describe", "listing", "run"]
 BITS = 24
 
 
-def run(setup: Setup, precision: str | None, pictures: list[str], *, as_json: bool) -> int:
-    """Prints a table, or JSON, and returns 1 where the tokenizer misbehaves on this machine."""
+def run(
+    setup: Setup,
+    precision: str | None,
+    pictures: list[str],
+    *,
+    frames: int | None = None,
+    as_json: bool = False,
+) -> int:
+    """Prints a table, or JSON, and returns 1 where the tokenizer misbehaves on this machine.
+
+    frames  of a clip, to say what becomes of it
+    """
     compared = () if precision is None else PRECISIONS
     if precision not in (None, "all"):
         compared = (check_precision(precision),)
@@ -44,6 +54,8 @@ def run(setup: Setup, precision: str | None, pictures: list[str], *, as_json: bo
     result = probe.check(resolved.path, tok.model, variant=setup.variant)
     facts = {"tokenizer": setup.name, **_origin(resolved), **_source(resolved), **describe(tok)}
     facts["behaviour_here"] = asdict(result)
+    if frames is not None:
+        facts["clip"] = str(tok.plan_frames(frames))
     if compared:
         facts["ids_equal_to_ieee32"] = agreement(tok, sources, compared)
     typer.echo(json.dumps(facts, indent=2) if as_json else "\n".join(_table(facts)))
