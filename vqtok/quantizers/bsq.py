@@ -118,7 +118,7 @@ class BinarySphericalQuantizer(RowQuantizer):
         logits = 4 * self.inv_temperature * self.dim**-0.5 * e
         unsure = bit_entropy(logits).sum(1).mean()
         even = self._spread(logits)
-        return super().losses(e, q) | {"entropy": unsure - self.diversity_gamma * even}
+        return {**super().losses(e, q), "entropy": unsure - self.diversity_gamma * even}
 
     def total_loss(self, losses: dict[str, Tensor]) -> Tensor:
         """See `Quantizer.total_loss`."""

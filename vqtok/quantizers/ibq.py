@@ -119,7 +119,7 @@ class IndexBackpropQuantizer(TableQuantizer):
             mixed: Mixed = self.embedding(rows, temperature=self.entropy_temperature)
             # The difference is zero: the value of the code is exact.
             out = q + (mixed.vectors - mixed.vectors.detach())
-            losses = self.losses(rows, q) | {"double": F.mse_loss(out, rows)}
+            losses = {**self.losses(rows, q), "double": F.mse_loss(out, rows)}
             if self.entropy_loss_weight:
                 even = -(mixed.shares * (mixed.shares + SMALL).log()).sum()
                 losses["entropy"] = mixed.unsure - self.diversity_gamma * even
@@ -128,7 +128,7 @@ class IndexBackpropQuantizer(TableQuantizer):
 
     def losses(self, e: Tensor, q: Tensor) -> dict[str, Tensor]:
         """See `RowQuantizer.losses`."""
-        return super().losses(e, q) | {"codebook": F.mse_loss(q, e.detach())}
+        return {**super().losses(e, q), "codebook": F.mse_loss(q, e.detach())}
 
     def total_loss(self, losses: dict[str, Tensor]) -> Tensor:
         """See `Quantizer.total_loss`."""

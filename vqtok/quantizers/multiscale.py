@@ -134,9 +134,9 @@ class MultiscaleQuantizer(Quantizer):
         whole = self.scales[-1]
 
         def side(length: int, part: int) -> int:
+            rounded = (2 * length * part + whole) // (2 * whole)
             # `max` would fix the size of an exported graph.
-            rounded: int = torch.sym_max(1, (2 * length * part + whole) // (2 * whole))
-            return rounded
+            return max(1, rounded) if isinstance(rounded, int) else torch.sym_max(1, rounded)
 
         height, width = grid
         return tuple((side(height, part), side(width, part)) for part in self.scales)

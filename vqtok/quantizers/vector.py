@@ -193,7 +193,7 @@ class VectorQuantizer(TableQuantizer):
     def losses(self, e: Tensor, q: Tensor) -> dict[str, Tensor]:
         """See `RowQuantizer.losses`."""
         commit = super().losses(e, q)
-        return commit if self.by_average else commit | {"codebook": F.mse_loss(q, e.detach())}
+        return commit if self.by_average else {**commit, "codebook": F.mse_loss(q, e.detach())}
 
     def sums(self, e: Tensor, ids: Tensor, items: int) -> CodeSums:
         """Rows (N, D) of `items` pictures and their ids (N,) -> their contribution to a step."""
