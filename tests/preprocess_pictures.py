@@ -32,6 +32,7 @@ SETTINGS = [
     Preprocess(size=48, resize="pillow-lanczos"),
     Preprocess(policy="extend", stride=8),
     Preprocess(policy="extend", stride=8, max_area=2000),
+    Preprocess.preset("torchvision", 40, 8),
 ]
 NATIVE = Preprocess(policy="native", stride=16)
 EXTEND = Preprocess(policy="extend", stride=16)

@@ -129,7 +129,14 @@ def test_the_package_knows_what_it_carries() -> None:
 
 
 def test_names_that_mean_nothing(zoo: Path) -> None:
-    known = "Known: clip-tiny, photo-tiny. On the hub, write org/name."
+    known = (
+        "In the package: clip-tiny, photo-tiny; `vqtok info --list` names other projects' "
+        "checkpoints. On the hub, write org/name."
+    )
+    assert refused("llamagen-vq61") == (
+        "there is no tokenizer called 'llamagen-vq61', neither in the package nor as a folder. "
+        f"Did you mean 'llamagen-vq16'? {known}"
+    )
     assert refused("foto-tiny") == (
         "there is no tokenizer called 'foto-tiny', neither in the package nor as a folder. "
         f"Did you mean 'photo-tiny'? {known}"

@@ -112,6 +112,21 @@ def test_a_tokenizer_from_a_file(tmp_path: Path) -> None:
     assert (other.settings.size, other.fingerprint.codebook) == (32, tok.fingerprint.codebook)
 
 
+def test_a_copy_says_where_it_is_from(tmp_path: Path) -> None:
+    first = obtain(toy_family.file(tmp_path / "a.ckpt")).path
+    tok = VisualTokenizer.from_pretrained(first)
+    assert tok.conversion == read_report(first)
+    tok.with_preprocess(size=24).save_pretrained(tmp_path / "copy")
+    assert read_report(tmp_path / "copy") == read_report(first)
+    card = (tmp_path / "copy/README.md").read_text()
+    assert "# A toy, converted\n" in card
+    assert "Licence of the weights, as far as it is known: a toy's licence." in card
+    other = VisualTokenizer.from_model(toy_family.model())
+    assert other.conversion is None
+    other.save_pretrained(tmp_path / "copy")
+    assert read_report(tmp_path / "copy") == {}
+
+
 def test_a_home_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     toy_family.file(tmp_path / "a.ckpt")
@@ -166,7 +181,9 @@ def test_stock_folders_are_taken_as_they_are(tmp_path: Path) -> None:
 
 
 def test_names_of_nothing(tmp_path: Path) -> None:
-    assert refused("./gone.ckpt") == "there is no folder ./gone.ckpt"
+    for name in ("./gone.ckpt", "gone.ckpt", "nosuch/gone.ckpt", str(tmp_path / "gone.pt")):
+        assert refused(name) == f"there is no file {name}"
+    assert refused("./gone") == "there is no folder ./gone"
     assert refused("llamagen-vq1").startswith("there is no tokenizer called 'llamagen-vq1'")
     (tmp_path / "here/empty").mkdir()
     assert refused("empty").startswith("empty is no tokenizer, which holds config.json")
@@ -312,6 +329,29 @@ def test_a_file_on_the_hub(hub: FakeHub, tmp_path: Path) -> None:
     assert f"Converted by vqtok from `a.pt` of org/name at {commit}, a checkpoint" in report
 
 
+@pytest.mark.parametrize("config", [None, "told.yaml"])
+def test_a_processor_on_the_hub(hub: FakeHub, tmp_path: Path, config: str | None) -> None:
+    files = {"a.pt": bytes_of(tmp_path, size=None), "told.yaml": b"size: 24", "a.yaml": b"size: 24"}
+    hub.add("org/plain", files)
+    pixels = {"preprocessor_config.json": b'{"image_mean": [0.5], "image_std": [0.5]}'}
+    hub.add("org/name", {**files, **pixels})
+    plain = obtain("org/plain", filename="a.pt", config=config)
+    found = obtain("org/name", filename="a.pt", config=config)
+    note = "the range of pixels is that of preprocessor_config.json, unless settings tell it"
+    assert note in read_report(found.path)["notes"]
+    assert note not in read_report(plain.path)["notes"]
+
+
+def test_a_processor_that_changes_makes_another_conversion(tmp_path: Path) -> None:
+    file = toy_family.file(tmp_path / "a.ckpt")
+    first = obtain(file)
+    processor = tmp_path / "preprocessor_config.json"
+    processor.write_text('{"image_mean": [0.5], "image_std": [0.5]}')
+    second = obtain(file)
+    processor.write_text('{"image_mean": [0.5], "image_std": [0.5], "size": 3}')
+    assert first.path != second.path == obtain(file).path
+
+
 def test_a_second_time_without_the_hub(
     hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -430,7 +470,11 @@ def test_an_alias_that_was_seen(
         "what 'toy-1' should have; it is another file or damaged"
     )
     name_it(monkeypatch, seen=True, **{**entry, "config": "gone.json"})
-    assert refused("toy-1") == "there is no file 'gone.json', neither here nor in 'org/name'"
+    assert refused("toy-1") == (
+        "'toy-1' is org/name a.pt, which was not fetched: there is no file 'gone.json', neither "
+        "here nor in 'org/name'. Where it was downloaded by other means, its path does in place of "
+        "the name"
+    )
 
 
 def test_an_alias_of_a_stock_folder(
@@ -445,8 +489,8 @@ def test_an_alias_of_a_stock_folder(
 def test_an_alias_that_is_on_no_hub(monkeypatch: pytest.MonkeyPatch, here: Path) -> None:
     name_it(monkeypatch, address="https://example.org/a.zip")
     assert refused("toy-1") == (
-        "'toy-1' is on no hub: download it from https://example.org/a.zip, unpack it if it is an "
-        "archive, put its YAML beside the file, and pass the file's path"
+        "'toy-1' has no file to fetch by name: download it from https://example.org/a.zip, unpack "
+        "it if it is an archive, put its YAML beside the file, and pass the file's path"
     )
     toy_family.file(here / "toy-1")
     assert obtain("toy-1").family == "toy"

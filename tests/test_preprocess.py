@@ -137,6 +137,12 @@ def test_geometry_by_hand() -> None:
     assert geometry(61, 97, EXTEND) == whole and whole.kept == (61, 97)
     adm = Preprocess.preset("adm", 20)
     assert geometry(61, 97, adm) == Geometry((0, 0, 61, 97), (20, 32), (0, -6), (20, 20))
+    # 127 pixels too many are cut as 63 and 64, on which side first differs.
+    there, square = Preprocess.preset("torchvision", 256), (256, 256)
+    assert geometry(375, 500, there) == Geometry((0, 0, 375, 500), (256, 341), (0, -42), square)
+    assert geometry(600, 401, there) == Geometry((0, 0, 600, 401), (383, 256), (-64, 0), square)
+    taming = Preprocess.preset("taming", 256)
+    assert geometry(600, 401, taming) == Geometry((0, 0, 600, 401), (383, 256), (-63, 0), square)
 
 
 def test_pictures_that_native_cannot_take() -> None:
@@ -322,6 +328,44 @@ def test_taming_preset(size: tuple[int, int], expected: str) -> None:
     assert hashlib.sha256(made.tobytes()).hexdigest()[:16] == expected
 
 
+def torchvision(pixels: Pixels, side: int, kernel: Any) -> Pixels:
+    """Resize(side) and CenterCrop(side) as torchvision 0.2 to 0.24 do them to Pillow's pictures."""
+    picture = Image.fromarray(pixels)
+    width, height = picture.size
+    short, long = (width, height) if width <= height else (height, width)
+    new = int(side * long / short)
+    size = (side, new) if width <= height else (new, side)
+    if size != picture.size:
+        if int(pillow.partition(".")[0]) >= 13:  # which may take columns first
+            picture = picture.resize((size[0], height), kernel)
+        picture = picture.resize(size, kernel)
+    top, left = round((size[1] - side) / 2.0), round((size[0] - side) / 2.0)
+    return np.array(picture.crop((left, top, left + side, top + side)))
+
+
+KERNELS = {
+    "pillow-bilinear": Image.Resampling.BILINEAR,
+    "pillow-bicubic": Image.Resampling.BICUBIC,
+    "pillow-lanczos": Image.Resampling.LANCZOS,
+}
+
+
+@pytest.mark.parametrize("resize", KERNELS)
+@pytest.mark.parametrize("size", [(375, 500), (600, 401), (1080, 1920)])
+def test_torchvision_preset(size: tuple[int, int], resize: str) -> None:
+    picture = noise(*size)
+    settings = Preprocess.preset("torchvision", 256).changed(resize=resize)
+    made = preprocess(picture, settings)
+    assert np.array_equal(made, torchvision(picture, 256, KERNELS[resize]))
+
+
+@given(st.integers(5, 300), st.integers(5, 300), st.integers(5, 40))
+def test_torchvision_sizes_and_crops(height: int, width: int, side: int) -> None:
+    picture = noise(height, width)
+    made = preprocess(picture, Preprocess.preset("torchvision", side))
+    assert np.array_equal(made, torchvision(picture, side, Image.Resampling.BILINEAR))
+
+
 # --- probes ------------------------------------------------------------------------------------
 
 # Every machine and version must give these. One that differs makes other ids: find out why.
@@ -337,6 +381,7 @@ GOLDEN = [
     "50c3509ec0567e49",
     "f7c737ec40b4557e",
     "9fc90f4b626828f2",
+    "ddc59875528823fc",
 ]
 
 

@@ -13,9 +13,12 @@ from preprocess_pictures import NATIVE, SETTINGS
 from vqtok.errors import ConfigError, LoadError, UnknownNameError
 from vqtok.preprocess import Preprocess
 
-RESIZES = "adm-box-bicubic, opencv-u8-bilinear, pillow-bicubic, pillow-lanczos, torch-u8-bicubic"
+RESIZES = (
+    "adm-box-bicubic, opencv-u8-bilinear, pillow-bicubic, pillow-bilinear, pillow-lanczos, "
+    "torch-u8-bicubic"
+)
 NAMES = "background, max_area, max_pixels, policy, resize, size, stride"
-POLICIES = "adm, center, extend, native, pad, stretch, taming"
+POLICIES = "adm, center, extend, native, pad, stretch, taming, torchvision"
 SIZE = "is not a whole number from 1 to 65535, or (height, width) of such"
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({}, "policy 'center' needs a size, such as size=256"),
@@ -73,6 +76,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         "max_area=255 leaves no room for 2 x 2 cells of stride 8; it must be at least 256",
     ),
     ({"policy": "adm", "size": (8, 16)}, "policy 'adm' makes squares; got size=(8, 16)"),
+    (
+        {"policy": "torchvision", "size": (8, 16)},
+        "policy 'torchvision' makes squares; got size=(8, 16)",
+    ),
     ({"policy": "taming"}, "policy 'taming' needs a size, such as size=256"),
 ]
 
@@ -122,11 +129,14 @@ def test_presets() -> None:
     assert Preprocess.preset("taming", 256) == Preprocess(
         policy="taming", size=256, resize="opencv-u8-bilinear"
     )
+    assert Preprocess.preset("torchvision", 256) == Preprocess(
+        policy="torchvision", size=256, resize="pillow-bilinear"
+    )
     with pytest.raises(UnknownNameError) as error:
         Preprocess.preset("tamming", 256)
     assert str(error.value) == (
         "there is no preprocessing preset called 'tamming'. Did you mean 'taming'? Known: adm, "
-        "taming."
+        "taming, torchvision."
     )
 
 
@@ -144,6 +154,7 @@ def test_identity_is_what_changes_pixels_and_nothing_else() -> None:
         {"size": 48, "resize": "pillow-lanczos"},
         {"policy": "extend", "stride": 8},
         {"policy": "extend", "stride": 8, "max_area": 2000},
+        {"policy": "torchvision", "size": 40, "resize": "pillow-bilinear"},
     ]
     spelt_out = Preprocess(
         policy="center", size=(48, 48), stride=4, resize="torch-u8-bicubic", max_pixels=10**6
@@ -198,3 +209,25 @@ def test_files_that_are_no_settings(
         Preprocess.load(tmp_path if text is not None else file)
     assert type(error.value) is kind
     assert str(error.value) == expected.format(file=file)
+
+
+def test_another_policy_leaves_out_what_it_has_no_use_for() -> None:
+    limited = Preprocess(policy="native", stride=8, max_area=2000)
+    sized = limited.changed(policy="center", size=64)
+    assert sized == Preprocess(policy="center", stride=8, size=64)
+    assert sized.changed(policy="extend") == Preprocess(policy="extend", stride=8)
+    assert limited.changed(policy="extend").max_area == 2000
+    with pytest.raises(ConfigError) as error:
+        limited.changed(policy="center", size=64, max_area=2000)
+    assert str(error.value) == (
+        "max_area is for policy 'native' or 'extend'; with policy 'center' the size is fixed"
+    )
+
+
+def test_a_size_for_settings_that_fix_none_needs_a_policy() -> None:
+    with pytest.raises(ConfigError) as error:
+        Preprocess(policy="native", stride=8).changed(size=64)
+    assert str(error.value) == (
+        "policy 'native' keeps each picture's own size; with size=64 say how to bring them to it: "
+        "policy='center', 'stretch' or 'pad'"
+    )

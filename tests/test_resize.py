@@ -107,6 +107,7 @@ def test_torch_is_not_its_float_path() -> None:
 @pytest.mark.parametrize(
     ("name", "kernel"),
     [
+        ("pillow-bilinear", Image.Resampling.BILINEAR),
         ("pillow-bicubic", Image.Resampling.BICUBIC),
         ("pillow-lanczos", Image.Resampling.LANCZOS),
     ],

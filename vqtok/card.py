@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vqtok.folders import Savable
     from vqtok.types import Fingerprint
 
-__all__ = ["fingerprint_table", "model_card"]
+__all__ = ["derived", "fingerprint_table", "model_card"]
 
 CARD = """---
 library_name: vqtok
@@ -57,10 +58,25 @@ def fingerprint_table(tok: Savable) -> str:
     return _table(tok.fingerprint)
 
 
-def model_card(tok: Savable, *, title: str | None = None, story: str = UNTOLD) -> str:
-    """What can be said of a tokenizer from itself and, in `story`, what else is known of it."""
-    model, settings = tok.model, tok.settings
+def derived(report: Mapping[str, Any]) -> str:
+    """One sentence on what a tokenizer went on from; `report` is that one's conversion.json."""
+    where = f" of {repo}" if (repo := report["source"].get("repository")) else ""
+    return (
+        f"It went on from {report['title']} (family `{report['family']}`, "
+        f"`{report['source']['file']}`{where}), whose licence is, as far as it is known: "
+        f"{report['licence']}."
+    )
+
+
+def model_card(tok: Savable, *, title: str | None = None, story: str | None = None) -> str:
+    """What can be said of a tokenizer from itself and, in `story`, what else is known of it.
+
+    Without them, those of what was converted are from its report.
+    """
+    model, settings, report = tok.model, tok.settings, tok.conversion or {}
     kind = "video" if model.is_video else "image"
+    if "source" in report:
+        title = title or f"{report['title'][0].upper()}{report['title'][1:]}, converted"
     return CARD.format(
         kind=kind,
         title=title or f"{'A video' if model.is_video else 'An image'} tokenizer",
@@ -75,7 +91,7 @@ def model_card(tok: Savable, *, title: str | None = None, story: str = UNTOLD) -
         estimator=model.quantize.estimator.name,
         parameters=sum(p.numel() for p in model.parameters()) / 1e6,
         use=USE_FOR_CLIPS if model.is_video else USE,
-        story=story,
+        story=story or _story(report),
         prints=_table(tok.fingerprint),
     )
 
@@ -83,3 +99,28 @@ def model_card(tok: Savable, *, title: str | None = None, story: str = UNTOLD) -
 def _table(found: Fingerprint) -> str:
     rows = [f"| {name} | `{value}` |" for name, value in found.to_dict().items()]
     return "\n".join(["| part | sha256 |", "| --- | --- |", *rows[1:]])
+
+
+def _story(report: Mapping[str, Any]) -> str:
+    """What the card says of where it came from."""
+    if "derived_from" in report:
+        return f"{derived(report['derived_from'])}\n\n{UNTOLD}"
+    if not report:
+        return UNTOLD
+    source = report["source"]
+    where = f" of {source['repository']} at {source['commit']}" if source["repository"] else ""
+    return "\n".join(
+        [
+            f"Converted by vqtok from `{source['file']}`{where}, a checkpoint of the family "
+            f"`{report['family']}` ({report['title']}); conversion.json has the details.",
+            "",
+            f"Licence of the weights, as far as it is known: {report['licence']}.",
+            *_listed("sha256 of its files", [f"`{v}` {k}" for k, v in source["sha256"].items()]),
+            *_listed("What to know of it", report["notes"]),
+        ]
+    )
+
+
+def _listed(head: str, items: Iterable[str]) -> list[str]:
+    rows = [f"- {item}" for item in items]
+    return ["", f"{head}:", "", *rows] if rows else []

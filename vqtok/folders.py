@@ -13,6 +13,8 @@ from typing import Any, Protocol
 from vqtok import card, fingerprint, probe
 from vqtok.autoencoders import AutoencoderBase
 from vqtok.autoencoders.loading import load_model
+from vqtok.checkpoints.beside import read_settings
+from vqtok.checkpoints.report import SCHEMA as REPORT_SCHEMA
 from vqtok.errors import ConfigError, LoadError, MismatchError
 from vqtok.preprocess import CONFIG_NAME, Preprocess
 from vqtok.quantizers.vector import tables_of
@@ -21,10 +23,12 @@ from vqtok.vocab import VisualVocab
 
 __all__ = [
     "CONFIG_FILE",
+    "CONVERSION",
     "Savable",
     "load",
     "plain_settings",
     "read_config",
+    "read_report",
     "save",
     "settings_of",
     "unstarted",
@@ -33,6 +37,7 @@ __all__ = [
 ]
 
 CONFIG_FILE = "visual_tokenizer_config.json"
+CONVERSION = "conversion.json"
 SCHEMA = "vqtok-tokenizer/1"
 
 
@@ -47,6 +52,8 @@ class Savable(Protocol):
     def vocab(self) -> VisualVocab: ...
     @property
     def fingerprint(self) -> Fingerprint: ...
+    @property
+    def conversion(self) -> dict[str, Any] | None: ...
 
 
 def load(
@@ -79,6 +86,7 @@ def save(tok: Savable, folder: Path, variant: str | None, max_shard_size: int | 
     tok.settings.save(folder)
     probe.write(folder, tok.model, variant)
     write_config(folder, tok.vocab, tok.fingerprint, variant)
+    _write_report(folder, tok.conversion)
     if not (folder / "README.md").exists():
         (folder / "README.md").write_text(card.model_card(tok), encoding="utf-8")
 
@@ -123,6 +131,28 @@ def read_config(folder: Path) -> dict[str, Any]:
     return dict(stored)
 
 
+def read_report(folder: Path) -> dict[str, Any]:
+    """The conversion.json of a folder that was converted, {} of another."""
+    file = folder / CONVERSION
+    if not file.is_file():
+        return {}
+    found = read_settings(file)
+    if found.get("schema") != REPORT_SCHEMA:
+        raise LoadError(
+            f"{file} has the schema {found.get('schema')!r}; this version reads {REPORT_SCHEMA!r}"
+        )
+    return found
+
+
+def _write_report(folder: Path, report: dict[str, Any] | None) -> None:
+    """What `read_report` reads; one of an older tokenizer in that folder goes."""
+    if report is None:
+        (folder / CONVERSION).unlink(missing_ok=True)
+        return
+    text = json.dumps(report, indent=2) + "\n"
+    (folder / CONVERSION).write_text(text, encoding="utf-8")
+
+
 def _vocab(folder: Path, stored: dict[str, Any]) -> VisualVocab | None:
     """The vocabulary in what `read_config` gave, if there is one."""
     if not stored:
@@ -139,10 +169,13 @@ def settings_of(folder: Path, model: AutoencoderBase) -> Preprocess:
 
 
 def plain_settings(model: AutoencoderBase) -> Preprocess:
-    """Pictures in their own size; where a model takes but one, the middle of them in that size."""
+    """Pictures in their own size, cut to whole tokens, and clips extended to such.
+
+    Where a model takes but one size, the middle of them in that size.
+    """
     stride = model.spatial_compression_ratio
     if model.only_size is None:
-        return Preprocess(policy="native", stride=stride)
+        return Preprocess(policy="extend" if model.is_video else "native", stride=stride)
     return Preprocess(policy="center", size=model.only_size, stride=stride)
 
 

@@ -94,6 +94,15 @@ def _taming(height: int, width: int, settings: Preprocess, name: str) -> Geometr
     return _covering(height, width, (height, width), settings, name)
 
 
+def _torchvision(height: int, width: int, settings: Preprocess, name: str) -> Geometry:
+    side, short = settings.sides[0], min(height, width)
+    scaled = int(side * height / short), int(side * width / short)
+    _check_made(height, width, scaled, settings, name)
+    # Rounded half to even, where other policies round down.
+    at = -round((scaled[0] - side) / 2), -round((scaled[1] - side) / 2)
+    return Geometry((0, 0, height, width), scaled, at, settings.sides)
+
+
 POLICIES: dict[str, Callable[[int, int, Preprocess, str], Geometry]] = {
     "center": _center,
     "stretch": _stretch,
@@ -102,6 +111,7 @@ POLICIES: dict[str, Callable[[int, int, Preprocess, str], Geometry]] = {
     "extend": _extend,
     "adm": _adm,
     "taming": _taming,
+    "torchvision": _torchvision,
 }
 
 
@@ -129,10 +139,15 @@ def _covering(height: int, width: int, shape: Size, settings: Preprocess, name: 
     """
     scale = settings.sides[0] / min(shape)
     scaled = round(shape[0] * scale), round(shape[1] * scale)
+    _check_made(height, width, scaled, settings, name)
+    return _whole(height, width, scaled, settings.sides)
+
+
+def _check_made(height: int, width: int, scaled: Size, settings: Preprocess, name: str) -> None:
+    """Raises where a long picture would be blown up before its crop."""
     if scaled[0] * scaled[1] > settings.max_pixels:
         raise ImageError(
             f"{name} is {width} wide and {height} high; before its crop it would be resized to "
             f"{scaled[1]} x {scaled[0]}, {scaled[0] * scaled[1]} pixels; at most "
             f"{settings.max_pixels} are made"
         )
-    return _whole(height, width, scaled, settings.sides)

@@ -30,7 +30,7 @@ __all__ = [
     "resolve",
 ]
 
-TEXTS = ["*config.json", "README.md"]
+TEXTS = ["*config.json", "conversion.json", "README.md"]
 REPO = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 

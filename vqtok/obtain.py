@@ -12,16 +12,21 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
 
-from vqtok import card, fingerprint
+from vqtok import fingerprint
 from vqtok.autoencoders import AutoencoderBase
-from vqtok.checkpoints.beside import names_beside, read_settings, settings_beside
+from vqtok.checkpoints.beside import (
+    PROCESSOR,
+    names_beside,
+    pixels_beside,
+    settings_beside,
+)
 from vqtok.checkpoints.building import AUTO, Conversion, build
 from vqtok.checkpoints.opening import (
     INDEX,
@@ -29,11 +34,10 @@ from vqtok.checkpoints.opening import (
     find_checkpoint,
     open_checkpoint,
 )
-from vqtok.checkpoints.report import SCHEMA
 from vqtok.checkpoints.wrappers import merged
-from vqtok.contents import WEIGHTS, is_tokenizer, other_checkpoints
+from vqtok.contents import CHECKPOINTS, WEIGHTS, is_tokenizer, other_checkpoints
 from vqtok.errors import ConfigError, LoadError
-from vqtok.folders import save, vocab_of
+from vqtok.folders import CONVERSION, read_report, save, vocab_of
 from vqtok.hub import REPO, Resolved, fetch, resolve
 from vqtok.preprocess import Preprocess
 from vqtok.types import Fingerprint
@@ -52,10 +56,9 @@ __all__ = [
     "write",
 ]
 
-CONVERSION = "conversion.json"
 DISCRIMINATOR = "discriminator.safetensors"
 # To be raised when a file is converted to something else than before.
-VERSION = 1
+VERSION = 2
 
 Name = str | os.PathLike[str]
 Config = Name | Mapping[str, Any]
@@ -109,7 +112,8 @@ class Source:
     def key(self, prints: Mapping[str, str]) -> str:
         """The name of its folder in the cache."""
         config = _sha256(self.config) if self.config else ""
-        parts = [VERSION, sorted(prints.values()), self.family, config, self.settings or {}]
+        told = [config, pixels_beside(self.file), self.settings or {}]
+        parts = [VERSION, sorted(prints.values()), self.family, *told]
         text = json.dumps(parts, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -152,9 +156,22 @@ def obtain(name: Name, *options: Any, **named: Any) -> Resolved:
 def find(asked: Request) -> Resolved | Source:
     """What a name means: a tokenizer's folder, or what makes one."""
     alias = _alias(asked.name)
-    asked = asked if alias is None else _of(alias, asked)
+    if alias is None:
+        return _found(asked, None)
+    asked = _of(alias, asked)
+    try:
+        return _found(asked, alias)
+    except LoadError as error:
+        raise LoadError(
+            f"{alias.name!r} is {alias.place}, which was not fetched: {error}. Where it was "
+            "downloaded by other means, its path does in place of the name"
+        ) from error
+
+
+def _found(asked: Request, alias: Alias | None) -> Resolved | Source:
     local = _local(asked)
     if local is None and not _is_hub_file(asked):
+        _check_file(asked)
         _check_own(asked)
         place = asked.revision, asked.subfolder, asked.variant, asked.token, asked.cache_dir
         return resolve(asked.name, *place, asked.local_files_only)
@@ -172,19 +189,6 @@ def find(asked: Request) -> Resolved | Source:
     return _source(asked, local, str(local), alias)
 
 
-def read_report(folder: Path) -> dict[str, Any]:
-    """The conversion.json of a folder that was converted, {} of another."""
-    file = folder / CONVERSION
-    if not file.is_file():
-        return {}
-    found = read_settings(file)
-    if found.get("schema") != SCHEMA:
-        raise LoadError(
-            f"{file} has the schema {found.get('schema')!r}; this version reads {SCHEMA!r}"
-        )
-    return found
-
-
 # --- names ------------------------------------------------------------------------------------
 
 
@@ -200,8 +204,8 @@ def _of(alias: Alias, asked: Request) -> Request:
     """A request for what an alias names; what the caller says wins."""
     if alias.repo is None:
         raise LoadError(
-            f"{alias.name!r} is on no hub: download it from {alias.address}, unpack it if it is an "
-            "archive, put its YAML beside the file, and pass the file's path"
+            f"{alias.name!r} has no file to fetch by name: download it from {alias.address}, "
+            "unpack it if it is an archive, put its YAML beside the file, and pass the file's path"
         )
     return replace(
         asked,
@@ -241,6 +245,13 @@ def _is_hub_file(asked: Request) -> bool:
     return asked.filename is not None and REPO.fullmatch(text) is not None
 
 
+def _check_file(asked: Request) -> None:
+    """Raises where a name is that of a checkpoint's file, and there is none."""
+    text = os.fspath(asked.name)
+    if text.endswith(CHECKPOINTS) and "://" not in text and not Path(text).expanduser().exists():
+        raise LoadError(f"there is no file {text}")
+
+
 def _check_own(asked: Request) -> None:
     """Raises where what is for other projects' checkpoints is passed with a tokenizer."""
     for option in ("filename", "family", "config", "settings"):
@@ -272,7 +283,7 @@ def _fetched(asked: Request, alias: Alias | None) -> Source:
     named = alias is not None and asked.config == alias.config
     there = isinstance(asked.config, str) and (named or not Path(asked.config).exists())
     wanted = [str(asked.config)] if there else names_beside(Path(filename).name)
-    file, commit = fetch(repo, filename, wanted, **reach)
+    file, commit = fetch(repo, filename, [*wanted, PROCESSOR], **reach)
     if file.name.endswith(INDEX):
         parts = [part.name for part in files_of(file)]
         fetch(repo, filename, parts, **{**reach, "revision": commit})
@@ -295,22 +306,19 @@ class _Parts:
     settings: Preprocess
     vocab: VisualVocab
     fingerprint: Fingerprint
+    conversion: dict[str, Any] | None
 
 
 def write(made: Conversion, folder: Path, source: Source, prints: Mapping[str, str]) -> None:
     """Writes a tokenizer's folder, with what is known of where it came from."""
     found = fingerprint.of_model(made.model, made.preprocess)
-    tok = _Parts(made.model, made.preprocess, vocab_of(made.model), found)
-    folder.mkdir(parents=True, exist_ok=True)
     report = made.report.to_dict() | {"source": _origin(source, prints)}
-    text = card.model_card(tok, title=_title(made), story=_story(report))
-    (folder / "README.md").write_text(text, encoding="utf-8")
+    tok = _Parts(made.model, made.preprocess, vocab_of(made.model), found, report)
     save(tok, folder, None, "10GB")
     if made.discriminator:
         # Contiguous, each with memory of its own, as safetensors wants them.
         tensors = {key: tensor.clone().contiguous() for key, tensor in made.discriminator.items()}
         save_file(tensors, folder / DISCRIMINATOR)
-    (folder / CONVERSION).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
 def _cached(source: Source) -> Path:
@@ -359,29 +367,3 @@ def _origin(source: Source, prints: Mapping[str, str]) -> dict[str, Any]:
         "alias": source.alias.name if source.alias else None,
         "config": source.config.name if source.config else None,
     }
-
-
-def _title(made: Conversion) -> str:
-    title = made.report.title
-    return f"{title[0].upper()}{title[1:]}, converted"
-
-
-def _story(report: Mapping[str, Any]) -> str:
-    """What the card says of where it came from."""
-    source = report["source"]
-    where = f" of {source['repository']} at {source['commit']}" if source["repository"] else ""
-    return "\n".join(
-        [
-            f"Converted by vqtok from `{source['file']}`{where}, a checkpoint of the family "
-            f"`{report['family']}` ({report['title']}); conversion.json has the details.",
-            "",
-            f"Licence of the weights, as far as it is known: {report['licence']}.",
-            *_listed("sha256 of its files", [f"`{v}` {k}" for k, v in source["sha256"].items()]),
-            *_listed("What to know of it", report["notes"]),
-        ]
-    )
-
-
-def _listed(head: str, items: Iterable[str]) -> list[str]:
-    rows = [f"- {item}" for item in items]
-    return ["", f"{head}:", "", *rows] if rows else []

@@ -63,9 +63,10 @@ Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 Byte = Annotated[int, Field(ge=0, le=255)]
 
 # name -> policy, resize
-_PRESETS: dict[str, tuple[Literal["adm", "taming"], str]] = {
+_PRESETS: dict[str, tuple[Literal["adm", "taming", "torchvision"], str]] = {
     "adm": ("adm", "adm-box-bicubic"),
     "taming": ("taming", "opencv-u8-bilinear"),
+    "torchvision": ("torchvision", "pillow-bilinear"),
 }
 
 
@@ -78,7 +79,7 @@ class Preprocess(BaseModel):
                 native   the picture's own size, cut in the middle to a multiple of `stride`
                 extend   the picture's own size, its right and bottom edges repeated up to a
                          multiple of `stride`; decoding cuts them off again
-                adm, taming  as published; take `Preprocess.preset`
+                adm, taming, torchvision  as published; take `Preprocess.preset`
     size        (height, width), or one number for a square; None with native and extend
     stride      pixels that one grid cell is wide and high; both sides come out as multiples of it
     resize      a name of `RESIZERS`
@@ -90,7 +91,9 @@ class Preprocess(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    policy: Literal["center", "stretch", "pad", "native", "extend", "adm", "taming"] = "center"
+    policy: Literal[
+        "center", "stretch", "pad", "native", "extend", "adm", "taming", "torchvision"
+    ] = "center"
     size: Side | tuple[Side, Side] | None = Field(
         default=None, description=f"a whole number from 1 to {MAX_SIDE}, or (height, width) of such"
     )
@@ -179,10 +182,13 @@ class Preprocess(BaseModel):
     def preset(cls, name: str, size: int, stride: int = 1) -> Self:
         """The preprocessing that published checkpoints were trained and measured with.
 
-        adm     guided diffusion's `center_crop_arr`, also in DiT, LlamaGen, RAR and others:
-                halving by box means, Pillow's bicubic to the short side, centre crop
-        taming  taming-transformers' and LDM's: OpenCV's bilinear to the short side (not
-                antialiased, so big photos come out grainy), centre crop; needs no OpenCV
+        adm          guided diffusion's `center_crop_arr`, also in DiT, LlamaGen, RAR and others:
+                     halving by box means, Pillow's bicubic to the short side, centre crop
+        taming       taming-transformers' and LDM's: OpenCV's bilinear to the short side (not
+                     antialiased, so big photos come out grainy), centre crop; needs no OpenCV
+        torchvision  its Resize(size) and CenterCrop(size) of Pillow's pictures: by default
+                     Pillow's bilinear, or another of its filters by `resize`; the long side
+                     loses its fraction, and the crop is rounded as torchvision does it
         """
         if name not in _PRESETS:
             raise UnknownNameError(
@@ -192,8 +198,21 @@ class Preprocess(BaseModel):
         return cls(policy=policy, size=size, stride=stride, resize=resize)
 
     def changed(self, **changes: Any) -> Self:
-        """A copy with other settings, checked like new ones."""
-        return type(self)(**{**self.model_dump(exclude_unset=True), **changes})
+        """A copy with other settings, checked like new ones.
+
+        Another policy leaves out what it has no use for: a size where pictures keep their own,
+        max_area where the size is fixed.
+        """
+        kept = self.model_dump(exclude_unset=True)
+        if "policy" in changes:
+            kept.pop("size" if changes["policy"] in UNSIZED else "max_area", None)
+        elif self.keeps_size and changes.get("size") is not None:
+            raise ConfigError(
+                f"policy {self.policy!r} keeps each picture's own size; with size="
+                f"{changes['size']!r} say how to bring them to it: policy='center', 'stretch' or "
+                "'pad'"
+            )
+        return type(self)(**{**kept, **changes})
 
     def identity(self) -> dict[str, Any]:
         """What changes pixels and is not the default, as JSON has it; a fingerprint hashes this."""

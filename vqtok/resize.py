@@ -96,6 +96,7 @@ def halved(height: int, width: int, side: int) -> Size:
 
 RESIZERS: dict[str, Callable[[Pixels, Size], Pixels]] = {
     "torch-u8-bicubic": _torch_u8_bicubic,
+    "pillow-bilinear": _pillow(Image.Resampling.BILINEAR),
     "pillow-bicubic": _pillow(Image.Resampling.BICUBIC),
     "pillow-lanczos": _pillow(Image.Resampling.LANCZOS),
     "adm-box-bicubic": _adm_box_bicubic,

@@ -95,7 +95,9 @@ def test_what_is_planned() -> None:
         },
         "estimator": "ste",
     }
-    assert found.preprocess == Preprocess(size=16, stride=4, resize="pillow-lanczos")
+    assert found.preprocess == Preprocess(
+        policy="torchvision", size=16, stride=4, resize="pillow-lanczos"
+    )
     assert found.dropped == {
         "quantize.basis": "places of bits, which are computed",
         "quantize.group_basis": "places of bits, which are computed",
@@ -117,6 +119,104 @@ def test_many_bits_are_several_ids() -> None:
     )
 
 
+def test_ids_that_the_source_rounds() -> None:
+    bits = 36
+    wide = {
+        "quantize.basis": torch.ones(bits),
+        "quant_embed.weight": torch.ones(bits, 24),
+        "quant_embed.bias": torch.ones(bits),
+        "post_quant_embed.weight": torch.ones(24, bits),
+    }
+    found = planned(dict(wide), "bsq_vit_wide", embed_dim=bits)
+    assert found.notes[1:3] == (
+        "A code of 36 bits is 2 ids of 18, the first of them the highest bits of the source's one.",
+        "The source adds up its id in float32, which rounds those above 2^24: it does not tell all "
+        "bits of a code, and ids here do.",
+    )
+
+
+def test_the_filter_that_it_is_measured_with() -> None:
+    for said, resize in (({"interpolation": "bilinear"}, "bilinear"), ({"fid": {}}, "bilinear")):
+        assert planned(evaluation=said).preprocess.resize == f"pillow-{resize}"
+    assert planned(evaluation={"interpolation": "lanczos"}).preprocess.resize == "pillow-lanczos"
+
+
+@torch.no_grad()
+def test_networks_that_see_pixels_from_0_to_1() -> None:
+    """Theirs are from 0 to 1, ours from -1 to 1: pixels are shifted on both ways."""
+    found = planned(data={"zero_mean": False})
+    assert (found.settings["pixel_mean"], found.settings["pixel_std"]) == ((0.0,) * 3, (1.0,) * 3)
+    signed, model, x = built(planned()), built(found), pixels(1, 3, 16, 16)
+    latents = model.encode(x).latents
+    assert torch.allclose(latents, signed.encode((x + 1) / 2).latents)
+    assert torch.allclose(model.decode(latents).sample, 2 * signed.decode(latents).sample - 1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"mask_type": "causal"},
+            "the settings of bsq.pt say mask_type 'causal'; vqtok reads models whose patches "
+            "attend to all others (mask_type none)",
+        ),
+        (
+            {"dvitconfig": {"mask_type": "block-causal"}},
+            "the settings of bsq.pt say mask_type 'block-causal'; vqtok reads models whose patches "
+            "attend to all others (mask_type none)",
+        ),
+        (
+            {"dvitconfig": {"heads": 6}},
+            "the settings of bsq.pt say heads=3 of the encoder and 6 of the decoder (dvitconfig); "
+            "vqtok reads models whose two transformers are alike",
+        ),
+        (
+            {"heads": 5},
+            "the attention in bsq.pt is 24 wide, which is no multiple of heads=5",
+        ),
+        ({"heads": 0}, "heads is a whole number of at least 1; {} 0"),
+        ({"heads": "a few"}, "heads is a whole number of at least 1; {} 'a few'"),
+        ({"inv_temperature": 0}, "inv_temperature is a number above 0; {} 0"),
+        ({"zeta": None}, "zeta is a number of at least 0; {} None"),
+        ({"gamma0": 0}, "gamma0 is a number above 0; {} 0"),
+        ({"l2_norm": "no"}, "l2_norm is true or false; {} 'no'"),
+        (
+            {"loss": {"params": {"codebook_weight": "x"}}},
+            "codebook_weight is a number of at least 0; {} 'x'",
+        ),
+        ({"data": {"zero_mean": 2}}, "zero_mean is true or false; {} 2"),
+        (
+            {"evaluation": {"interpolation": "nearest"}},
+            "interpolation is one of bilinear, lanczos; {} 'nearest'",
+        ),
+    ],
+)
+def test_settings_that_cannot_be(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        planned(**settings)
+    assert str(error.value) == message.format("the settings of the checkpoint say")
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "shown"),
+    [
+        ("embed_dim", 36, 6),
+        ("embed_group_size", 9, 3),
+        ("image_size", 256, 16),
+        ("patch_size", 8, 4),
+        ("width", 768, 24),
+        ("layers", 12, 2),
+    ],
+)
+def test_settings_of_another_checkpoint(name: str, said: int, shown: int) -> None:
+    with pytest.raises(ConfigError) as error:
+        planned(**{name: said})
+    assert str(error.value) == (
+        f"the settings say {name}={said}, and the shapes in bsq.pt {name}={shown}: they belong to "
+        "another checkpoint"
+    )
+
+
 def test_without_settings() -> None:
     tensors, _ = sample()
     with pytest.raises(ConfigError) as error:
@@ -125,7 +225,15 @@ def test_without_settings() -> None:
         "bsq.pt does not tell heads, into how many attention is cut: pass the YAML or JSON that it "
         "was trained with as config, or heads itself"
     )
-    assert plan(Foreign(tensors, {"heads": 3}, "bsq.pt")).settings["heads"] == 3
+    found = plan(Foreign(tensors, {"heads": 3}, "bsq.pt"))
+    assert found.settings["heads"] == 3
+    assert found.notes[1:3] == (
+        "Nothing tells the range of pixels (data.zero_mean): [-1, 1] is taken, that of all that "
+        "were published.",
+        "Nothing tells how it was trained: codebook_weight=0.1, codebook_rampup_steps=2000, "
+        "beta=0.0, zeta=1.0, gamma0=1.0, gamma=1.0 and inv_temperature=1.0, as of the published "
+        "ones. Training alone depends on that.",
+    )
 
 
 def test_heads_of_the_published_width() -> None:

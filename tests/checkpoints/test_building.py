@@ -155,6 +155,77 @@ def test_settings_that_the_model_has_not(monkeypatch: pytest.MonkeyPatch) -> Non
     )
 
 
+def test_numbers_that_are_none() -> None:
+    for bad in (float("nan"), float("inf"), -float("inf")):
+        for key in ("quant_conv.bias", "judge"):
+            found = toy_family.tensors()
+            at = "judge.weight" if key == "judge" else f"toy.{key}"
+            found[at] = found[at].clone()
+            found[at][1] = bad
+            named = "blocks.0.weight" if key == "judge" else key
+            assert refused(foreign(found)) == (
+                f"x.ckpt has NaN or infinity in {named!r}; a training that diverged leaves such, "
+                "or a damaged file"
+            )
+    found = toy_family.tensors()
+    found["toy.quant_conv.bias"] = found["toy.quant_conv.bias"].double() + 1e300
+    assert refused(foreign(found)).startswith("x.ckpt has NaN or infinity in 'quant_conv.bias'; ")
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.int8, torch.uint8, torch.int64, torch.bool, torch.float8_e4m3fn]
+)
+def test_weights_that_are_no_floats(dtype: torch.dtype) -> None:
+    found = toy_family.tensors()
+    found["toy.quant_conv.bias"] = found["toy.quant_conv.bias"].to(dtype)
+    assert refused(foreign(found)) == (
+        f"x.ckpt has 'quant_conv.bias' as {str(dtype).removeprefix('torch.')}; a weight is one of "
+        "float16, bfloat16, float32, float64, and files that are quantised to less cannot be read"
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_any_float(dtype: torch.dtype) -> None:
+    found = {key: tensor.to(dtype) for key, tensor in toy_family.tensors().items()}
+    weight = build(foreign(found)).model.state_dict()["quant_conv.weight"]
+    assert torch.equal(weight, found["toy.quant_conv.weight"].float())
+
+
+@pytest.mark.parametrize(
+    "kind", [IndexError, KeyError, TypeError, ValueError, ZeroDivisionError, RuntimeError]
+)
+def test_a_plan_that_stumbles(monkeypatch: pytest.MonkeyPatch, kind: type[Exception]) -> None:
+    def plan(found: Foreign) -> Any:
+        raise kind("no\n  axis")
+
+    toy_family.register(monkeypatch, "odd", plan=plan)
+    said = r"'no\n axis'" if kind is KeyError else "no axis"
+    assert refused(foreign(), family="odd") == (
+        f"x.ckpt looks like odd, but its tensors do not fit together: {kind.__name__}: {said}"
+    )
+
+
+def test_tensors_that_cannot_be_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
+    def recognises(found: Any) -> bool:
+        return bool(found["toy.quant_conv.bias"].shape[7])
+
+    toy_family.register(monkeypatch, "odd", recognises=recognises)
+    assert refused(foreign()) == (
+        "x.ckpt looks like odd, but its tensors do not fit together: IndexError: tuple index out "
+        "of range"
+    )
+
+
+def test_a_model_that_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    def plan(found: Foreign) -> Any:
+        made = toy_family.plan(found)
+        made.settings["norm_num_groups"] = 0
+        return made
+
+    toy_family.register(monkeypatch, "odd", plan=plan)
+    assert refused(foreign(), family="odd").startswith("x.ckpt looks like odd, but its tensors ")
+
+
 # --- the report -----------------------------------------------------------------------------------
 
 

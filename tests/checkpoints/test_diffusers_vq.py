@@ -84,9 +84,35 @@ def test_shapes_tell_all_but_a_few(kind: str) -> None:
     config = planned(kind).settings
     assert alone.settings == {k: v for k, v in config.items() if k not in told}
     assert alone.notes == (
+        "No config.json tells act_fn=silu, force_upcast=False, lookup_from_codebook=False, "
+        "norm_num_groups=32 and sample_size=32: VQModel's defaults are taken.",
         "No config.json says scaling_factor, so it is 1: VQModel's default, .18215, is that of "
         "another kind of latents.",
     )
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"act_fn": "tanh"},
+            "act_fn is one of silu, swish, mish, gelu, relu; {} 'tanh'",
+        ),
+        ({"norm_num_groups": 0}, "norm_num_groups is a whole number of at least 1; {} 0"),
+        (
+            {"norm_num_groups": 5},
+            "the settings say norm_num_groups=5, which does not divide the 32 channels of a level "
+            "in model.safetensors",
+        ),
+        ({"sample_size": None}, "sample_size is a whole number of at least 1; {} None"),
+        ({"scaling_factor": 0}, "scaling_factor is a number above 0; {} 0"),
+        ({"lookup_from_codebook": "no"}, "lookup_from_codebook is true or false; {} 'no'"),
+    ],
+)
+def test_settings_that_cannot_be(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        planned(**settings)
+    assert str(error.value) == message.format("the settings of the checkpoint say")
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 import torch
 from checkpoints.built import agree, built, same_ids
 from checkpoints.samples.emu3 import clips, oracle, sample
@@ -13,6 +14,8 @@ from vqtok.autoencoders.streaming import decode_stream, encode_stream
 from vqtok.checkpoints import FAMILIES, Foreign, Plan
 from vqtok.checkpoints.building import build
 from vqtok.checkpoints.emu3 import plan, recognises
+from vqtok.errors import ConfigError, LoadError
+from vqtok.preprocess import Preprocess
 
 # transformers' words -> BAAI's, written apart from the family's own rules.
 ORIGINAL = [
@@ -98,11 +101,14 @@ def test_baai_s_names(tmp_path: Path) -> None:
         theirs
     )
     save_file({k: t.contiguous() for k, t in theirs.items()}, tmp_path / "model.safetensors")
-    processor = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "Emu3VisionVQ", **processor}))
+    (tmp_path / "config.json").write_text('{"model_type": "Emu3VisionVQ"}')
+    processor = {"image_mean": [0.4, 0.5, 0.6], "image_std": [0.1, 0.2, 0.3], "min_pixels": 1}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor))
     found = build(tmp_path)
     assert found.family == "emu3"
-    assert found.model.config.pixel_mean == (0.5,) * 3
+    assert found.model.config.pixel_mean == (0.4, 0.5, 0.6)
+    assert found.model.config.pixel_std == (0.1, 0.2, 0.3)
+    assert found.report.licence == "Apache-2.0"
     one = plan(Foreign(theirs, {}, "theirs"))
     for key, tensor in planned().weights.items():
         assert torch.equal(one.weights[key], tensor)
@@ -114,10 +120,69 @@ def test_what_is_planned() -> None:
     found = planned()
     assert found.settings["down_block_types"] == ("DownEncoderBlock2D", "AttnDownEncoderBlock2D")
     assert found.settings["up_block_types"] == ("AttnUpDecoderBlock2D", "UpDecoderBlock2D")
-    assert found.settings["temporal_stride"] == 4
-    assert found.preprocess.stride == 2 and found.preprocess.max_area == 1024**2
-    assert len(found.notes) == 4
+    assert (found.settings["temporal_stride"], found.settings["sample_frames"]) == (4, 4)
+    assert (found.architecture, found.settings["estimator"]) == ("emu3", "ste")
+    assert found.settings["quantizer"] == "vector"
+    assert found.settings["quantizer_args"] == {
+        "codebook_update": "gradient",
+        "commitment_weight": 0.25,
+        "dead_codes": "off",
+        "start": "uniform",
+    }
+    assert found.preprocess == Preprocess(
+        policy="native", stride=2, resize="pillow-bicubic", max_area=1024**2
+    )
+    assert found.notes == (
+        "A picture is repeated until it fills a token, as Emu3 does it; decoding gives its first "
+        "frame.",
+        "Norms over time keep the statistics of the file, in training as well.",
+        "Emu3 enlarges pictures under 512 x 512 pixels; here they keep their size, and only those "
+        "over 1024 x 1024 are shrunk.",
+        "Emu3 resizes both sides to multiples of a cell's; here what is over is cut off, half on "
+        "each side.",
+        "Emu3's training is not published: the commitment weight of .25, the codebook learnt by "
+        "gradient and the estimator are assumed. Training alone depends on that.",
+    )
     assert all(key.endswith("num_batches_tracked") for key in found.dropped) and found.dropped
+
+
+def test_pixels_are_in_the_range_of_baai_s_processor_unless_told() -> None:
+    made = planned()
+    assert not {"pixel_mean", "pixel_std"} & set(made.settings)
+    assert torch.equal(built(made).pixels.inward(clips()), clips())
+    tensors, said = sample()
+    clip = {"image_mean": [0.48, 0.46, 0.41], "image_std": [0.27, 0.26, 0.28]}
+    told = plan(Foreign(tensors, {**said, **clip}, "emu3")).settings
+    assert told["pixel_mean"] == (0.48, 0.46, 0.41)
+    assert told["pixel_std"] == (0.27, 0.26, 0.28)
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ({"image_mean": [0.5] * 3}, "x tells image_mean without image_std; tell both or neither"),
+        ({"image_std": [0.5] * 3}, "x tells image_std without image_mean; tell both or neither"),
+        (
+            {"image_mean": [0.5] * 3, "image_std": [0.5, 0.0, 0.5]},
+            "image_std is a list of 3 numbers above 0; the settings of the checkpoint say "
+            "[0.5, 0.0, 0.5]",
+        ),
+    ],
+)
+def test_half_a_range(told: dict[str, list[float]], message: str) -> None:
+    tensors, said = sample()
+    with pytest.raises(ConfigError) as error:
+        plan(Foreign(tensors, {**said, **told}, "x"))
+    assert str(error.value) == message
+
+
+def test_codes_of_another_shape() -> None:
+    tensors, said = sample()
+    with pytest.raises(LoadError) as error:
+        plan(Foreign({**tensors, "quantize.embedding.weight": torch.zeros(4)}, said, "x"))
+    assert str(error.value) == (
+        "x holds 'quantize.embedding.weight' of shape (4,); it has 2 axes, each at least 1"
+    )
 
 
 def test_recognised() -> None:

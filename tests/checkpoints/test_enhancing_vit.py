@@ -19,6 +19,15 @@ from vqtok.checkpoints.wrappers import hoisted
 from vqtok.errors import ConfigError, LoadError
 from vqtok.preprocess import Preprocess
 
+UNTOLD = (
+    "Nothing tells use_norm=True and use_residual=False, as the source has it by default. Ids "
+    "depend on that."
+)
+TRAINED = (
+    "Nothing tells how it was trained: beta=0.25, as of the published ones. Training alone depends "
+    "on that."
+)
+
 
 def planned(changes: dict[str, Tensor | None] | None = None, **settings: Any) -> Plan:
     """With some tensors in the place of the sample's; None takes one away."""
@@ -74,7 +83,9 @@ def test_what_is_planned() -> None:
         },
         "estimator": "ste",
     }
-    assert found.preprocess == Preprocess(size=(24, 40), stride=4, resize="pillow-bicubic")
+    assert found.preprocess == Preprocess(
+        policy="stretch", size=(24, 40), stride=4, resize="pillow-bilinear"
+    )
     assert found.dropped == {
         "decoder.de_pos_embedding": "positions are computed",
         "encoder.en_pos_embedding": "positions are computed",
@@ -83,7 +94,15 @@ def test_what_is_planned() -> None:
         ),
         "loss.perceptual_loss.lin0.model.1.weight": "a part of the loss",
     }
-    assert len(found.notes) == 2
+    assert found.notes[:-1] == (UNTOLD, TRAINED)
+
+
+def test_what_is_assumed() -> None:
+    assert UNTOLD not in planned(use_norm=True, use_residual=False).notes
+    assert TRAINED not in planned(quantizer={"beta": 0.25}).notes
+    assert planned(use_norm=True).notes[0] == (
+        "Nothing tells use_residual=False, as the source has it by default. Ids depend on that."
+    )
 
 
 def test_shapes_tell_what_no_settings_say() -> None:
@@ -114,6 +133,11 @@ def test_an_equal_decoder_has_no_settings_of_its_own() -> None:
     assert not [name for name in found.settings if name.startswith("decoder_")]
     again = built(found)
     assert found.settings["sample_size"] == 32
+    assert found.preprocess == Preprocess.preset("torchvision", 32, 4)
+    assert found.notes[0] == (
+        "The source squeezes what it validates on to a square; here pictures are resized by their "
+        "short side and cut, as in its training, in the middle. policy='stretch' is the former."
+    )
     for key, weight in ours.state_dict().items():
         if key not in ("quantize.count", "quantize.total", "quantize.steps"):
             assert torch.equal(again.state_dict()[key], weight)

@@ -15,7 +15,7 @@ from vqtok.checkpoints import Foreign, Plan
 from vqtok.checkpoints.building import build
 from vqtok.checkpoints.ibq import plan, recognises
 from vqtok.checkpoints.wrappers import hoisted
-from vqtok.errors import LoadError
+from vqtok.errors import ConfigError, LoadError
 from vqtok.preprocess import Preprocess
 
 
@@ -112,13 +112,38 @@ def test_settings_of_its_training() -> None:
         "diversity_gamma": 0.5,
         "entropy_temperature": 0.1,
     }
-    without = planned(use_entropy_loss=False).settings["quantizer_args"]
-    assert without["entropy_loss_weight"] == 0.0
+    assert not [note for note in found.notes if "Nothing tells" in note]
+    params = {**loss["params"], "codebook_weight": 3.0}
+    off = planned(use_entropy_loss=False, lossconfig={"params": params}).settings["quantizer_args"]
+    assert (off["entropy_loss_weight"], off["commitment_weight"]) == (0.0, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "right"),
+    [
+        ({"beta": None}, "a number of at least 0"),
+        ({"entropy_temperature": 0}, "a number above 0"),
+        ({"use_entropy_loss": "yes"}, "true or false"),
+        ({"batch_maximization_weight": -1}, "a number of at least 0"),
+        ({"resolution": 2.5}, "a whole number of at least 1"),
+    ],
+)
+def test_settings_that_cannot_be(settings: dict[str, Any], right: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        planned(**settings)
+    ((name, value),) = settings.items()
+    assert str(error.value) == (f"{name} is {right}; the settings of the checkpoint say {value!r}")
 
 
 def test_shapes_tell_what_no_settings_say() -> None:
     told, found = planned(), plan(Foreign(weights(), {}, "ibq.ckpt"))
     assert found.settings == {**told.settings, "sample_size": 256}
+    assert found.notes[-1] == (
+        "Nothing tells how it was trained: quant_loss_weight=1.0, entropy_loss_weight=0.05, "
+        "use_entropy_loss=True, sample_minimization_weight=1.0, batch_maximization_weight=1.0, "
+        "entropy_temperature=0.01 and beta=0.25, as of the published ones. Training alone depends "
+        "on that."
+    )
     assert all(torch.equal(tensor, told.weights[key]) for key, tensor in found.weights.items())
 
 

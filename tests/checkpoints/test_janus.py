@@ -4,11 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from checkpoints.built import agree, built, same_ids
 from checkpoints.filled import pixels
 from checkpoints.samples import llamagen
 from checkpoints.samples.janus import oracle, picture, sample
+from PIL import Image
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
@@ -16,7 +18,20 @@ from vqtok.checkpoints import FAMILIES, Foreign, Plan
 from vqtok.checkpoints.building import build
 from vqtok.checkpoints.janus import plan, recognises
 from vqtok.checkpoints.wrappers import hoisted
-from vqtok.preprocess import Preprocess
+from vqtok.preprocess import Preprocess, preprocess
+
+PICTURES = (
+    "Nothing tells which pictures the tokenizer of Janus was trained on. Here they are brought to "
+    "a square as Janus does it with those that it reads: whole, by Pillow's bicubic, with grey "
+    "around them. It rounds their short side down, to 14 pixels at least, and transformers resizes "
+    "by torch's bicubic."
+)
+
+
+def padded(size: int) -> Preprocess:
+    return Preprocess(
+        policy="pad", size=size, stride=4, resize="pillow-bicubic", background=(127, 127, 127)
+    )
 
 
 def planned() -> Plan:
@@ -57,9 +72,10 @@ def test_what_is_planned() -> None:
         "UpDecoderBlock2D",
     )
     assert found.settings["sample_size"] == 24
-    assert found.preprocess == Preprocess.preset("adm", 24, 4)
+    assert found.preprocess == padded(24)
     assert found.settings["quantizer_args"]["use_cosine_sim"]
-    assert found.notes[1] == (
+    assert found.notes[-2] == PICTURES
+    assert found.notes[-1] == (
         "transformers' JanusVQVAE.encode compares latents with codes as they are; here latents "
         "are normalised first, as in DeepSeek's own code and in training, so ids are not those of "
         "transformers."
@@ -71,12 +87,28 @@ def test_pictures_are_of_384_unless_something_else_is_said() -> None:
     assert plan(Foreign(tensors, {}, "janus")).preprocess.size == 384
 
 
+def test_pictures_are_what_transformers_makes_of_them() -> None:
+    """But for the filter, which differs by little, and the rounding of the short side."""
+    from transformers.models.janus.image_processing_pil_janus import JanusImageProcessorPil
+
+    x = np.random.default_rng(0).integers(0, 256, (30, 60, 3), np.uint8)
+    theirs = JanusImageProcessorPil(
+        size={"height": 384, "width": 384}, image_mean=[0.5] * 3, image_std=[0.5] * 3
+    )(Image.fromarray(x), return_tensors="pt")["pixel_values"][0]
+    tensors, _ = sample()
+    ours = preprocess(x, plan(Foreign(tensors, {}, "janus")).preprocess)
+    again = ((theirs.movedim(0, -1) + 1) * 127.5).round()
+    assert (again - torch.from_numpy(ours.astype(np.float32))).abs().max() <= 1
+
+
 def test_the_original_file_is_known_by_its_settings() -> None:
     """Without its prefix it has LlamaGen's keys, and either family makes the same of it."""
     tensors, _ = llamagen.sample()
     foreign = Foreign(tensors, {"gen_vision_config": {"cls": "VQ-16"}}, "janus")
     for name in ("janus", "llamagen"):
-        assert FAMILIES[name].plan(foreign).preprocess == Preprocess.preset("adm", 384, 4)
+        found = FAMILIES[name].plan(foreign)
+        assert found.preprocess == padded(384)
+        assert found.notes[-1] == PICTURES
 
 
 def test_recognised() -> None:
@@ -111,4 +143,7 @@ def test_from_the_original_file(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config))
     found = build(tmp_path)
     assert found.preprocess.size == 384
+    assert (found.family, found.report.family) == ("janus", "janus")
+    assert found.report.title == "the image tokenizer of Janus"
+    assert found.report.licence == "DeepSeek Model License, which restricts use"
     assert same_ids(found.model.encode_codes(pixels(2, 3, 24, 32)), llamagen.golden()["codes"])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from checkpoints.built import agree, built, same_ids
 from checkpoints.filled import pixels
@@ -8,11 +9,12 @@ from checkpoints.samples.ldm import sample
 from torch import Tensor
 
 from vqtok.autoencoders.stock import TRAINING
-from vqtok.checkpoints import Foreign, Plan
+from vqtok.checkpoints import FAMILIES, Foreign, Plan
 from vqtok.checkpoints.ldm import plan
 from vqtok.checkpoints.taming import to_taming
 from vqtok.checkpoints.taming_parts import kind_of
 from vqtok.checkpoints.wrappers import hoisted
+from vqtok.errors import ConfigError
 
 SCALING = (
     "scaling_factor is 1: latent diffusion scales no latents of a VQ first stage, and the .18215 "
@@ -62,7 +64,30 @@ def test_running_means_are_the_weights() -> None:
         SCALING,
     )
     taken = "a running mean, taken in place of the weight itself"
-    assert found.dropped == dict.fromkeys([*means, *counters], taken)
+    number = "a number that running means are taken with"
+    assert found.dropped == dict.fromkeys(means, taken) | dict.fromkeys(counters, number)
+
+
+def test_as_the_rotation_trick_s_authors_trained_it() -> None:
+    """Table 3, whose YAML tells; asked for by the authors' name it is the same."""
+    tensors, said = sample()
+    foreign = Foreign(tensors, {**hoisted(said), "rot_trick": True}, "model.ckpt")
+    found = plan(foreign)
+    assert found.settings["estimator"] == "rotation_radial_free"
+    assert found.settings["estimator_args"] == {"strict": True}
+    assert found.notes == (
+        SCALING,
+        "As the authors' code trained it, the gradient is rotated without its radial part: the "
+        "estimator rotation_radial_free.",
+    )
+    again = FAMILIES["rotation_trick"].plan(foreign)
+    assert (again.settings, again.notes) == (found.settings, found.notes)
+    assert built(found).config.estimator == "rotation_radial_free"
+    with pytest.raises(ConfigError) as error:
+        plan(Foreign(tensors, {**hoisted(said), "rot_trick": "yes"}, "model.ckpt"))
+    assert str(error.value) == (
+        "rot_trick is true or false; the settings of the checkpoint say 'yes'"
+    )
 
 
 def test_what_tells_it_from_taming() -> None:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from vqtok.checkpoints import Foreign, Plan
 from vqtok.checkpoints.building import build
 from vqtok.checkpoints.llamagen import is_layout, plan
-from vqtok.errors import LoadError
+from vqtok.errors import ConfigError, LoadError
 from vqtok.preprocess import Preprocess
 
 
@@ -77,8 +77,10 @@ def test_what_is_planned() -> None:
     }
     assert found.discriminator == {}
     assert found.notes == (
+        "Nothing tells codebook_l2_norm=True, as the source has it by default. Ids depend on that.",
         "Codes and latents are compared by direction; the decoder sees codes of length 1.",
     )
+    assert planned(codebook_l2_norm=True).notes == found.notes[1:]
 
 
 def test_settings_of_its_training() -> None:
@@ -89,6 +91,17 @@ def test_settings_of_its_training() -> None:
     assert found.notes == (
         "It was trained with an entropy loss of weight 0.1. That is no setting of the quantizer "
         "here but one of training: loss.entropy.",
+    )
+
+
+def test_pictures_are_of_the_size_that_it_was_trained_on() -> None:
+    found = planned(image_size=512)
+    assert found.preprocess == Preprocess.preset("adm", 512, 4)
+    assert found.settings["sample_size"] == 512
+    with pytest.raises(ConfigError) as error:
+        planned(image_size="large")
+    assert str(error.value) == (
+        "image_size is a whole number of at least 1; the settings of the checkpoint say 'large'"
     )
 
 

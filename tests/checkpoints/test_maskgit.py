@@ -62,9 +62,9 @@ def test_what_is_planned() -> None:
         },
     }
     assert found.preprocess == Preprocess(
-        policy="taming", size=256, stride=4, resize="pillow-bicubic"
+        policy="torchvision", size=256, stride=4, resize="pillow-bicubic"
     )
-    assert not found.dropped and not found.discriminator and len(found.notes) == 3
+    assert not found.dropped and not found.discriminator and len(found.notes) == 2
 
 
 @torch.no_grad()
@@ -131,4 +131,23 @@ def test_a_block_that_lacks() -> None:
     assert str(error.value) == (
         "vqgan.bin lacks 6 of the model's 116 tensors, among them "
         "'encoder.down_blocks.1.resnets.1.norm1.weight' of shape 32"
+    )
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (0, 3)])
+@pytest.mark.parametrize(
+    ("key", "axes"),
+    [
+        ("encoder.conv_in.weight", 4),
+        ("encoder.conv_out.weight", 4),
+        ("decoder.conv_out.weight", 4),
+        ("decoder.up.1.block.0.conv2.weight", 4),
+        ("quantize.embedding.weight", 2),
+    ],
+)
+def test_shapes_that_tell_nothing(key: str, axes: int, shape: tuple[int, ...]) -> None:
+    with pytest.raises(LoadError) as error:
+        plan(Foreign({**sample()[0], key: torch.ones(shape)}, {}, "x.bin"))
+    assert str(error.value) == (
+        f"x.bin holds {key!r} of shape {shape}; it has {axes} axes, each at least 1"
     )

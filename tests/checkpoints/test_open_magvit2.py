@@ -80,7 +80,7 @@ def test_what_is_planned() -> None:
         "estimator": "ste",
         "sample_size": 256,
     }
-    assert found.preprocess == Preprocess(size=256, stride=4, resize="pillow-bicubic")
+    assert found.preprocess == Preprocess.preset("torchvision", 256, 4)
     assert set(found.discriminator) == {
         *(f"blocks.0.0.{part}" for part in ("weight", "bias")),
         "blocks.1.0.weight",
@@ -89,8 +89,10 @@ def test_what_is_planned() -> None:
     }
     averages = [key for key in sample()[0] if key.startswith("model_ema.")]
     assert found.dropped == {
-        **dict.fromkeys(averages, "taken in place of the weight that it is the running mean of"),
-        "loss.perceptual_loss.lin0.model.1.weight": "of the loss",
+        **dict.fromkeys(averages, "a running mean, taken in place of the weight itself"),
+        "model_ema.decay": "a number that running means are taken with",
+        "model_ema.num_updates": "a number that running means are taken with",
+        "loss.perceptual_loss.lin0.model.1.weight": "LPIPS' network, which training brings itself",
     }
     assert found.notes == (
         "Weights are the running means (model_ema), with which the source evaluates.",
@@ -98,8 +100,15 @@ def test_what_is_planned() -> None:
         "the source's, and dimensions of latents are in the opposite order.",
         "In training the mean code's entropy is that of each bit by itself, an upper bound on the "
         "joint one of the source.",
-        "It resized by Pillow's bilinear filter; here it is Pillow's bicubic.",
     )
+
+
+def test_the_discriminator_is_not_the_running_mean_of_one() -> None:
+    name = "loss.discriminator.main.0.weight"
+    mean = {f"model_ema.{name.replace('.', '')}": loss_tensors()[name] + 1}
+    found = planned(dict(mean))
+    assert torch.equal(found.discriminator["blocks.0.0.weight"], loss_tensors()[name])
+    assert found.dropped[next(iter(mean))] == "a running mean of a part of the loss"
 
 
 def test_without_running_means_and_settings() -> None:
@@ -108,9 +117,12 @@ def test_without_running_means_and_settings() -> None:
     with_means = planned().weights
     assert all(torch.equal(tensor, with_means[key]) for key, tensor in found.weights.items())
     assert found.discriminator == {} and found.dropped == {}
-    assert found.notes[-1] == (
+    assert found.notes[-2:] == (
         "Nothing tells the side of the pictures it was trained on: 256 is taken, which only the "
-        "default crop depends on."
+        "default crop depends on.",
+        "Nothing tells how it was trained: codebook_weight=0.1, commit_weight=0.25, "
+        "sample_minimization_weight=1.0 and batch_maximization_weight=1.0, as of the published "
+        "ones. Training alone depends on that.",
     )
 
 
@@ -123,10 +135,54 @@ def test_settings_of_its_training() -> None:
         "diversity_gamma": 1.5,
         "inv_temperature": 100.0,
     }
+    assert not [note for note in found.notes if "Nothing tells" in note]
+    # Where a YAML leaves them to the source's own defaults, these count.
+    args = planned(lossconfig={"params": {"disc_weight": 0.8}}).settings["quantizer_args"]
+    assert (args["entropy_loss_weight"], args["commitment_weight"]) == (1.0, 0.25)
+
+
+def with_loss(**params: Any) -> dict[str, Any]:
+    return {"lossconfig": {"params": params}}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"sample_minimization_weight": 0.0},
+            "sample_minimization_weight is a number above 0; the settings of the checkpoint say "
+            "0.0",
+        ),
+        (
+            with_loss(codebook_weight=None),
+            "codebook_weight is a number of at least 0; the settings of the checkpoint say None",
+        ),
+        (
+            with_loss(commit_weight="much"),
+            "commit_weight is a number of at least 0; the settings of the checkpoint say 'much'",
+        ),
+        (
+            {"data": {"init_args": {"train": {"params": {"config": {"size": "big"}}}}}},
+            "size is a whole number of at least 1; the settings of the checkpoint say 'big'",
+        ),
+    ],
+)
+def test_settings_that_cannot_be(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as error:
-        planned(sample_minimization_weight=0.0)
+        planned(**settings)
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "shown"),
+    [("embed_dim", 36, 6), ("n_embed", 128, 64), ("z_channels", 18, 6), ("num_res_blocks", 4, 2)],
+)
+def test_settings_of_another_checkpoint(name: str, said: int, shown: int) -> None:
+    with pytest.raises(ConfigError) as error:
+        planned(**{name: said})
     assert str(error.value) == (
-        "sample_minimization_weight is positive; the settings of the checkpoint say 0.0"
+        f"the settings say {name}={said}, and the shapes in magvit.ckpt {name}={shown}: they "
+        "belong to another checkpoint"
     )
 
 

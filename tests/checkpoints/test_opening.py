@@ -342,6 +342,28 @@ def test_the_nearer_settings_win(tmp_path: Path) -> None:
     assert found.notes == ("settings are those of other.yaml",)
 
 
+def test_the_range_of_pixels_of_a_processor(tmp_path: Path) -> None:
+    """And nothing else of it; whatever else tells the range wins."""
+    file = save(tensors(), tmp_path / "a.ckpt")
+    processor = tmp_path / "preprocessor_config.json"
+    processor.write_text('{"image_mean": [0.1], "image_std": [0.2], "size": 3, "n_embed": 4}')
+    note = "the range of pixels is that of preprocessor_config.json, unless settings tell it"
+    found = open_checkpoint(file)
+    assert found.settings == {"image_mean": [0.1], "image_std": [0.2]}
+    assert found.notes == (note,)
+    (tmp_path / "a.yaml").write_text("{n_embed: 8, image_std: [0.3]}")
+    found = open_checkpoint(file)
+    assert found.settings == {"image_mean": [0.1], "image_std": [0.3], "n_embed": 8}
+    assert found.notes == ("settings are those of a.yaml", note)
+    (tmp_path / "other.yaml").write_text("n_embed: 9")
+    found = open_checkpoint(file, config=tmp_path / "other.yaml", settings={"image_mean": [0.4]})
+    assert found.settings == {"image_mean": [0.4], "image_std": [0.2], "n_embed": 9}
+    processor.write_text('{"image_mean": null, "size": 3}')
+    assert open_checkpoint(file).notes == ("settings are those of a.yaml",)
+    processor.write_text("{")
+    assert refused(file).startswith(f"{processor} is no JSON that can be read: ")
+
+
 @pytest.mark.parametrize(
     ("name", "text", "why"),
     [

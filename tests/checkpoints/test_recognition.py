@@ -12,7 +12,8 @@ from checkpoints.pickles import save
 from torch import Tensor
 
 from vqtok import VisualTokenizer
-from vqtok.checkpoints import FAMILIES
+from vqtok.checkpoints import FAMILIES, Foreign
+from vqtok.checkpoints.wrappers import hoisted
 from vqtok.errors import ConfigError
 from vqtok.zoo import samples
 
@@ -62,3 +63,24 @@ def test_a_quantizer_alone_is_no_tokenizer(tmp_path: Path, name: str) -> None:
     tensors, _ = sample(name)
     with pytest.raises(ConfigError, match="without an encoder or a decoder, and so no tokenizer"):
         VisualTokenizer.from_pretrained(save(tensors, tmp_path / "a.pt"))
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "value", "right"),
+    [
+        ("llamagen", "commit_loss_beta", None, "a number of at least 0"),
+        ("llamagen", "codebook_l2_norm", "yes", "true or false"),
+        ("var", "quant_resi", "half", "a number"),
+        ("var", "using_znorm", 3, "true or false"),
+        ("emu3", "image_std", [1, 0, 1], "a list of 3 numbers above 0"),
+        ("janus", "num_patches", "many", "a whole number of at least 0"),
+        ("enhancing_vit", "beta", [], "a number of at least 0"),
+        ("titok", "commitment_cost", "x", "a number of at least 0"),
+        ("rotation_trick", "commit_weight", None, "a number of at least 0"),
+    ],
+)
+def test_settings_that_cannot_be_read(family: str, name: str, value: Any, right: str) -> None:
+    tensors, said = sample(family)
+    with pytest.raises(ConfigError) as error:
+        FAMILIES[family].plan(Foreign(tensors, {**hoisted(said), name: value}, "a.pt"))
+    assert str(error.value) == f"{name} is {right}; the settings of the checkpoint say {value!r}"

@@ -8,7 +8,7 @@ import pytest
 import torch
 from checkpoints.built import agree, built, same_ids
 from checkpoints.filled import pixels
-from checkpoints.samples import enhancing_vit, ldm
+from checkpoints.samples import enhancing_vit, ldm, taming
 from checkpoints.samples.rotation_trick import BOOK, KINDS, golden, sample
 from torch import Tensor
 
@@ -109,6 +109,78 @@ def test_the_norm_and_the_projections_are_where_the_source_has_them() -> None:
     assert "pre_quant_norm" not in alike.settings
     assert torch.equal(alike.weights["quant_conv.weight"][:, :, 0, 0], torch.eye(3))
     assert not alike.weights["post_quant_conv.bias"].any()
+    assert alike.notes[-1] == (
+        "The source has no projection around the codes where latents are as wide as they are; here "
+        "it is the identity, which training moves."
+    )
+
+
+def projections(dim: int, norm: bool) -> dict[str, Tensor]:
+    torch.manual_seed(0)
+    starts = ("pre_quant_proj.0.", "post_quant_proj.")
+    found = {
+        start + part: torch.randn(shape)
+        for start in starts
+        for part, shape in (("weight", (dim, dim)), ("bias", (dim,)))
+    }
+    own = {f"pre_quant_proj.1.{part}": torch.randn(dim) for part in ("weight", "bias")}
+    return found | (own if norm else {})
+
+
+@pytest.mark.parametrize("norm", [True, False])
+def test_projections_in_the_file_are_loaded_where_widths_are_equal(norm: bool) -> None:
+    theirs = projections(3, norm)
+    found = planned("cosine_4", dict(theirs))
+    inward = "quant_conv.project." if norm else "quant_conv."
+    weights = found.weights
+    assert ("pre_quant_norm" in found.settings) == norm
+    assert torch.equal(weights[inward + "weight"][:, :, 0, 0], theirs["pre_quant_proj.0.weight"])
+    assert torch.equal(weights[inward + "bias"], theirs["pre_quant_proj.0.bias"])
+    assert torch.equal(weights["post_quant_conv.bias"], theirs["post_quant_proj.bias"])
+    if norm:
+        assert torch.equal(weights["quant_conv.norm.bias"], theirs["pre_quant_proj.1.bias"])
+    assert len(found.notes) == 1
+    built(found)
+
+
+def test_codes_that_died_have_no_length() -> None:
+    """As after some hundred steps in which nothing took them."""
+    tensors, said = sample()
+    lengths = torch.ones(48)
+    lengths[:40] = torch.tensor([0.0, 1e-30, 1e-7, 5e-3]).repeat(10)
+    names = ("embed", "embed_avg")
+    changed = {
+        f"vq._codebook.{n}": tensors[f"vq._codebook.{n}"] * lengths[None, :, None] for n in names
+    }
+    found = planned(changes=dict(changed))
+    assert found.settings["quantizer_args"]["use_cosine_sim"]
+    assert found.notes[-1] == (
+        "40 of 48 codes died in training and have a length of 0. No vector finds them here, and in "
+        "the source those more than 90 degrees off all others."
+    )
+    book = built(found).quantize
+    assert not book.embedding.table()[:40].any()
+    assert (book.encode(torch.randn(2, 4, 8, 8)) >= 40).all()
+    assert torch.equal(book.embedding.weight[40:], tensors["vq._codebook.embed"][0, 40:])
+    assert book.means_agree()
+    del said["codebook"]
+    assert "use_cosine_sim" in plan(Foreign(tensors | changed, said, "")).settings["quantizer_args"]
+
+
+@pytest.mark.parametrize("length", [0.5, 0.98])
+def test_one_code_of_another_length_is_no_direction(length: float) -> None:
+    tensors, _ = sample()
+    codes = tensors["vq._codebook.embed"].clone()
+    codes[0, 3] *= length
+    found = plan(Foreign({**tensors, "vq._codebook.embed": codes}, {}, "20_model.pth"))
+    assert "use_cosine_sim" not in found.settings["quantizer_args"]
+
+
+def test_codes_that_all_died_are_no_directions() -> None:
+    tensors, _ = sample()
+    codes = torch.zeros(1, 48, 4)
+    found = plan(Foreign({**tensors, "vq._codebook.embed": codes}, {}, "20_model.pth"))
+    assert "use_cosine_sim" not in found.settings["quantizer_args"]
 
 
 def test_codes_themselves_tell_how_they_are_compared() -> None:
@@ -132,13 +204,21 @@ def test_a_file_without_arguments() -> None:
     tensors, _ = sample()
     found = plan(Foreign(tensors, {}, "20_model.pth"))
     assert found.settings["estimator"] == "rotation"
-    assert found.notes[-1] == (
+    assert found.settings["quantizer_args"]["commitment_weight"] == 1.0
+    assert found.notes[-2:] == (
         "The file does not tell how the gradient crossed the codebook; training goes on by the "
-        "rotation. Ids and pixels do not depend on it."
+        "rotation. Ids and pixels do not depend on it.",
+        "Nothing tells how it was trained: commit_weight=1.0, as of the published ones. Training "
+        "alone depends on that.",
     )
+    told = plan(Foreign(tensors, {"commit_weight": 0.5}, "20_model.pth"))
+    assert told.settings["quantizer_args"]["commitment_weight"] == 0.5
+    assert told.notes[-1] == found.notes[-2]
 
 
-@pytest.mark.parametrize(("name", "other"), [("ldm", ldm), ("enhancing_vit", enhancing_vit)])
+@pytest.mark.parametrize(
+    ("name", "other"), [("ldm", ldm), ("enhancing_vit", enhancing_vit), ("taming", taming)]
+)
 def test_tables_3_and_4_are_of_other_code_by_rotation(name: str, other: Any) -> None:
     tensors, said = other.sample()
     foreign = Foreign(tensors, hoisted(said), "last.ckpt")
@@ -181,6 +261,11 @@ def test_recognised() -> None:
             "20_model.pth was trained as model='vqgan'; known are dfp_vqvae, rot_vqvae, vhp_vqvae, "
             "vqvae",
         ),
+        (
+            {"model": ["a"]},
+            "20_model.pth was trained as model=['a']; known are dfp_vqvae, rot_vqvae, vhp_vqvae, "
+            "vqvae",
+        ),
     ],
 )
 def test_settings_that_cannot_be(settings: dict[str, Any], message: str) -> None:
@@ -198,6 +283,9 @@ def test_settings_that_cannot_be(settings: dict[str, Any], message: str) -> None
             "vq._codebook.embed in 20_model.pth has the shape (1, K, D); got (2, 48, 4)",
         ),
         ({"post_quant_proj.bias": None}, "20_model.pth lacks 'post_quant_proj.bias'"),
+        ({"pre_quant_proj.0.weight": None}, "20_model.pth lacks 'pre_quant_proj.0.weight'"),
+        ({"pre_quant_proj.1.weight": None}, "20_model.pth lacks 'pre_quant_proj.1.weight'"),
+        ({"pre_quant_proj.1.bias": None}, "20_model.pth lacks 'pre_quant_proj.1.bias'"),
         ({"vq._codebook.cluster_size": None}, "20_model.pth lacks 'vq._codebook.cluster_size'"),
     ],
 )

@@ -84,6 +84,21 @@ def test_without_settings_the_crop_is_a_guess() -> None:
     )
 
 
+def test_the_weight_of_the_codebook_s_loss() -> None:
+    """One for both its halves, of which legacy beta weighs that of the codebook."""
+    ours = [
+        built(planned(lossconfig={"params": {"codebook_weight": weight}})).train().quantize
+        for weight in (1.0, "0.5")
+    ]
+    z = pixels(1, 32, 8, 8).requires_grad_()
+    whole, half = (one.total_loss(one(z).losses) for one in ours)
+    assert torch.allclose(half, whole / 2)
+    (whole + half).backward()
+    grads = [one.embedding.weight.grad for one in ours]
+    assert torch.allclose(grads[1], grads[0] / 2, atol=1e-7) and grads[0].abs().max() > 0
+    assert planned(lossconfig={"params": {"codebook_weight": 1.0}}).settings == planned().settings
+
+
 def test_other_ids_of_a_subset() -> None:
     used = {"quantize.used": torch.arange(40)}
     found = planned(used)
@@ -139,7 +154,15 @@ def test_settings_of_another_checkpoint() -> None:
             {"attn_type": "linear"},
             "the settings of last.ckpt say attn_type 'linear'; known are 'vanilla' and 'none'",
         ),
-        ({"resolution": "large"}, "resolution is a whole number of pixels; got 'large'"),
+        (
+            {"resolution": "large"},
+            "resolution is a whole number of at least 1; the settings of the checkpoint say "
+            "'large'",
+        ),
+        (
+            {"lossconfig": {"params": {"codebook_weight": None}}},
+            "codebook_weight is a number of at least 0; the settings of the checkpoint say None",
+        ),
         ({"resolution": 15}, "size=15 is not a multiple of the stride, 2"),
     ],
 )

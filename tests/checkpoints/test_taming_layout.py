@@ -6,6 +6,7 @@ from checkpoints.samples import janus, taming
 from torch import Tensor
 
 from vqtok.autoencoders import AutoencoderVQ
+from vqtok.checkpoints.keys import shape_of
 from vqtok.checkpoints.taming_layout import (
     decoder_weights,
     encoder_weights,
@@ -129,3 +130,49 @@ def test_no_decoder_where_there_should_be_one(tensors: dict[str, Tensor]) -> Non
     with pytest.raises(LoadError) as error:
         settings_from_shapes(model_weights(encoder, "a file"), "a file")
     assert str(error.value) == "a file lacks 'decoder.conv_in.weight' and 1 more keys"
+
+
+def test_the_shape_of_a_tensor() -> None:
+    assert shape_of({"a": torch.ones(2, 3)}, "a", 2, "x.pt") == (2, 3)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 0), (2, 3, 4)])
+def test_a_tensor_of_another_shape(shape: tuple[int, ...]) -> None:
+    with pytest.raises(LoadError) as error:
+        shape_of({"a": torch.ones(shape)}, "a", 2, "x.pt")
+    assert str(error.value) == f"x.pt holds 'a' of shape {shape}; it has 2 axes, each at least 1"
+    with pytest.raises(LoadError) as error:
+        shape_of({}, "a", 2, "x.pt")
+    assert str(error.value) == "x.pt lacks 'a'"
+
+
+@pytest.mark.parametrize("shape", [(), (32,), (32, 0, 3, 3), (1, 1, 1, 1, 1)])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "encoder.conv_in.weight",
+        "encoder.conv_out.weight",
+        "encoder.down_blocks.1.resnets.0.conv1.weight",
+        "decoder.conv_in.weight",
+        "decoder.conv_out.weight",
+    ],
+)
+def test_shapes_that_tell_nothing(
+    tensors: dict[str, Tensor], key: str, shape: tuple[int, ...]
+) -> None:
+    weights = model_weights(tensors, "x.ckpt") | {key: torch.ones(shape)}
+    with pytest.raises(LoadError) as error:
+        settings_from_shapes(weights, "x.ckpt")
+    assert (
+        str(error.value) == f"x.ckpt holds {key!r} of shape {shape}; it has 4 axes, each at least 1"
+    )
+
+
+@pytest.mark.parametrize("shape", [(), (3,)])
+def test_projections_of_attention_that_are_none(
+    tensors: dict[str, Tensor], shape: tuple[int, ...]
+) -> None:
+    """They go on as they are, and do not fit the model."""
+    tensors["encoder.mid.attn_1.q.weight"] = torch.ones(shape)
+    found = encoder_weights(tensors, "x.ckpt")["encoder.mid_block.attentions.0.to_q.weight"]
+    assert found.shape == shape

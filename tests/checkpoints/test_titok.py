@@ -100,13 +100,13 @@ def test_what_is_planned() -> None:
     args = {"use_cosine_sim": True, **training}
     assert found.settings == {**networks, **proxy, "quantizer_args": args}
     assert found.preprocess == Preprocess(
-        policy="taming", size=16, stride=16, resize="pillow-bicubic"
+        policy="torchvision", size=16, stride=16, resize="pillow-bicubic"
     )
-    assert not found.dropped and not found.discriminator and len(found.notes) == 3
+    assert not found.dropped and not found.discriminator and len(found.notes) == 2
     single = planned("one")
     args = {"use_cosine_sim": False, **training}
     assert single.settings == {**networks, "two_stage": False, "quantizer_args": args}
-    assert single.preprocess == found.preprocess and len(single.notes) == 2
+    assert single.preprocess == found.preprocess and len(single.notes) == 1
 
 
 def test_settings_in_other_places() -> None:
@@ -224,10 +224,46 @@ def test_files_that_cannot_be(
             "L-32, B-64 and S-128, else false: pass the YAML or JSON that it was trained with as "
             "config, or use_l2_norm itself",
         ),
-        ({"use_l2_norm": "yes"}, "use_l2_norm is true or false; got 'yes'"),
+        (
+            {"use_l2_norm": "yes"},
+            "use_l2_norm is true or false; the settings of the checkpoint say 'yes'",
+        ),
     ],
 )
 def test_settings_that_cannot_be(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as error:
         planned(settings=settings)
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (0, 3)])
+@pytest.mark.parametrize(
+    ("key", "axes"),
+    [
+        ("latent_tokens", 2),
+        ("encoder.patch_embed.weight", 4),
+        ("encoder.positional_embedding", 2),
+        ("encoder.conv_out.weight", 4),
+        ("decoder.positional_embedding", 2),
+        ("decoder.decoder_embed.weight", 2),
+        ("decoder.mask_token", 3),
+        ("quantize.embedding.weight", 2),
+        ("pixel_quantize.embedding.weight", 2),
+    ],
+)
+def test_shapes_that_tell_nothing(key: str, axes: int, shape: tuple[int, ...]) -> None:
+    tensors, settings = sample()
+    with pytest.raises(LoadError) as error:
+        plan(Foreign({**tensors, key: torch.ones(shape)}, settings, "x.bin"))
+    assert str(error.value) == (
+        f"x.bin holds {key!r} of shape {shape}; it has {axes} axes, each at least 1"
+    )
+
+
+def test_no_patches() -> None:
+    tensors, settings = sample()
+    wide = tensors["decoder.positional_embedding"].shape[1]
+    tensors = {**tensors, "decoder.positional_embedding": torch.ones(1, wide)}
+    with pytest.raises(LoadError) as error:
+        plan(Foreign(tensors, settings, "x.bin"))
+    assert str(error.value) == "the decoder in x.bin has 0 patches, which make no square"

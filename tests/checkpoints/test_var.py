@@ -25,12 +25,13 @@ from vqtok.quantizers.multiscale import PUBLISHED_SCALES, MultiscaleQuantizer
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "var.npz"
 CROPPED = (
-    "it resized the short side to 1.125 times the size (Pillow's Lanczos) and cut out the middle; "
-    "here the largest square is resized to the size, by the same filter"
+    "The source resizes the short side to 1.125 times the size (Pillow's Lanczos) and cuts out the "
+    "middle; here the largest square is resized to the size, by the same filter."
 )
 
 ASSUMED = (
-    "the file does not tell quant_resi=0.5 and using_znorm=False; these are the source's defaults"
+    "Nothing tells quant_resi=0.5 and using_znorm=False, as the source has it by default. Ids "
+    "depend on that."
 )
 
 
@@ -72,8 +73,8 @@ def test_a_picture_of_another_shape_has_its_own_scales() -> None:
     with pytest.raises(CodesError) as error:
         model().decode_codes(codes)
     assert str(error.value) == (
-        "no square grid has 47 codes at the scales [1, 2, 3, 4]; pass the grid (h, w) that the "
-        "codes cover"
+        "47 codes do not tell their grid, and are not the 30 of 4 x 4, which the scales "
+        "[1, 2, 3, 4] are for: pass the grid (h, w) that they cover"
     )
     back = model().decode_codes(codes, grid=(4, 6))
     assert back.shape == x.shape
@@ -185,8 +186,8 @@ def test_the_published_file_is_known_by_its_shapes(counted: bool) -> None:
     assert found.settings["sample_size"] == 256
     assert found.preprocess.size == 256
     assert found.notes == (
-        "the file does not tell its scales (v_patch_nums); by the shapes it is the published one, "
-        "which has 1, 2, 3, 4, 5, 6, 8, 10, 13, 16",
+        "The file does not tell its scales (v_patch_nums); by the shapes it is the published one, "
+        "which has 1, 2, 3, 4, 5, 6, 8, 10, 13, 16.",
         ASSUMED,
         CROPPED,
     )
@@ -212,7 +213,7 @@ def test_scales_that_nothing_tells_are_asked_for() -> None:
         "[1, 2, 3, 4, 5, 6, 8, 10, 13, 16]: pass the YAML or JSON that it was trained with as "
         "config, or v_patch_nums itself"
     )
-    for wrong in ("1_2_3_4", [], [0, 1], [1, 2.5], 4):
+    for wrong in ("1_2_3_4", [], [0, 1], [1, 2.5], [True, 2, 3, 4], 4):
         with pytest.raises(ConfigError) as error:
             planned(v_patch_nums=wrong)
         assert str(error.value) == (
@@ -220,14 +221,51 @@ def test_scales_that_nothing_tells_are_asked_for() -> None:
         )
 
 
-@pytest.mark.parametrize("layout", ["qresi.", "0."])
-def test_every_way_to_share_phi(layout: str) -> None:
+def test_scales_of_another_file() -> None:
+    with pytest.raises(ConfigError) as error:
+        planned(v_patch_nums=[1, 2, 4])
+    assert str(error.value) == (
+        "v_patch_nums has 3 scales, and quantize.ema_vocab_hit_SV in vae.pth 4"
+    )
+
+
+def own_phis(count: int) -> dict[str, Tensor | None]:
+    """Changes to the sample, by which no φ is shared."""
+    tensors, _ = sample()
+    start = "quantize.quant_resi."
+    old = [key for key in tensors if key.startswith(start)]
+    new = {
+        f"{start}{number}.{part}": tensors[f"{start}qresi_ls.{number}.{part}"]
+        for number in range(count)
+        for part in ("weight", "bias")
+    }
+    return {**dict.fromkeys(old), **new}
+
+
+def test_a_phi_for_each_scale() -> None:
+    found = planned(own_phis(4))
+    assert found.settings["quantizer_args"]["phis"] == 4
+    assert built(found).quantize.phi_of == [0, 1, 2, 3]
+    with pytest.raises(ConfigError) as error:
+        planned(own_phis(3))
+    assert str(error.value) == (
+        "v_patch_nums has 4 scales, and vae.pth 3 φ (quantize.quant_resi.N), which are not shared: "
+        "there are 4"
+    )
+    told = planned(own_phis(3), default_qresi_counts=3)
+    assert told.settings["quantizer_args"]["phis"] == 3
+
+
+@pytest.mark.parametrize(
+    ("layout", "settings"), [("qresi.", {}), ("0.", {"default_qresi_counts": 1})]
+)
+def test_every_way_to_share_phi(layout: str, settings: dict[str, Any]) -> None:
     tensors, said = sample()
     phi = "quantize.quant_resi.qresi_ls."
     changed = {key: tensor for key, tensor in tensors.items() if not key.startswith(phi)}
     for part in ("weight", "bias"):
         changed[f"quantize.quant_resi.{layout}{part}"] = tensors[f"{phi}0.{part}"]
-    found = plan(Foreign(changed, said, "vae.pth"))
+    found = plan(Foreign(changed, {**said, **settings}, "vae.pth"))
     assert recognises(changed)
     assert found.settings["quantizer_args"]["phis"] == 1
     assert built(found).quantize.phi_of == [0, 0, 0, 0]

@@ -104,6 +104,28 @@ def test_how_codes_are_moved() -> None:
     assert (ours.decay, ours.dead_codes, ours.estimator.name) == (0.8, "off", "rotation")
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("steps", [60, 200])
+def test_codes_that_died_leave_the_others_directions(steps: int) -> None:
+    """Of a few kinds of vectors, after steps without replacement of dead codes."""
+    theirs = trained(use_cosine_sim=True, steps=0).train()
+    kinds = torch.randn(6, 8)
+
+    def vectors() -> Tensor:
+        return kinds[torch.randint(6, (64, 4))] + 0.1 * torch.randn(64, 4, 8)
+
+    for _ in range(steps):
+        theirs(vectors())
+    lengths = theirs._codebook.embed.norm(dim=-1)
+    assert (lengths < 1e-2).any() == (steps == 200)
+    ours = codebook(theirs.state_dict())
+    assert ours.embedding.cosine and ours.by_average and ours.means_agree()
+    x = vectors()
+    assert torch.equal(ours.encode(x.movedim(-1, 1)), theirs.eval()(x)[1])
+    dead = lengths[0] < 1e-2
+    assert not ours.embedding.table()[dead].any() and not ours.total[dead].any()
+
+
 def test_settings_win() -> None:
     state = trained(use_cosine_sim=True).state_dict()
     ours = codebook(state, use_cosine_sim=False, estimator="ste", decay=0.9)

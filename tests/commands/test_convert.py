@@ -145,6 +145,28 @@ def test_a_run(here: Path) -> None:
     assert found == VisualTokenizer.from_pretrained("run/tokenizer").fingerprint
 
 
+def test_ours_keeps_what_is_known_of_it(here: Path) -> None:
+    toy_family.file(here / "a.ckpt")
+    assert vqtok("convert", "a.ckpt", "made").status == 0
+    kept = "conversion.json", "discriminator.safetensors", "README.md"
+    before = [(here / "made" / name).read_bytes() for name in kept]
+    assert vqtok("convert", "made", "other").status == 0
+    assert vqtok("convert", "made", "made", "--overwrite").status == 0
+    for folder in ("made", "other"):
+        assert [(here / folder / name).read_bytes() for name in kept] == before
+
+
+@pytest.mark.parametrize("source", ["a.ckpt", "made"])
+def test_a_discriminator_that_has_no_place(here: Path, source: str) -> None:
+    toy_family.file(here / "a.ckpt")
+    assert vqtok("convert", "a.ckpt", "made").status == 0
+    done = vqtok("convert", source, "stock", "--to", "diffusers")
+    assert done.out.splitlines()[-2:] == [
+        "left out      the kept discriminator: the form of diffusers has no place for it",
+        "written       stock",
+    ]
+
+
 # --- mistakes -------------------------------------------------------------------------------------
 
 
@@ -165,6 +187,10 @@ def test_outputs_that_are_there(here: Path, ours: Path) -> None:
         "file.ckpt is there already; --overwrite replaces it"
     )
     assert vqtok("convert", ours, "file.ckpt", "--to", "taming", "--overwrite").status == 0
+    (here / "file.ckpt").unlink()
+    assert mistake(ours, "file.ckpt", "--to", "taming") == (
+        "file.yaml is there already; --overwrite replaces it"
+    )
     (here / "empty").mkdir()
     assert vqtok("convert", "a.ckpt", "empty").status == 0
     (here / "dir.ckpt").mkdir()
@@ -176,7 +202,11 @@ def test_outputs_that_are_there(here: Path, ours: Path) -> None:
 
 def test_what_was_there_stays_after_a_failure(here: Path, ours: Path) -> None:
     toy_family.file(here / "a.ckpt", size=None)
-    assert mistake("a.ckpt", "ours", "--overwrite").startswith("a.ckpt does not tell size")
+    assert mistake("a.ckpt", "ours", "--overwrite") == (
+        "a.ckpt does not tell size, the side of its pictures: pass the YAML or JSON that it was "
+        "trained with as config, or size itself. On the command line: vqtok convert FILE DIR --set "
+        "size=VALUE"
+    )
     VisualTokenizer.from_pretrained(ours)
     assert {entry.name for entry in here.iterdir()} == {"a.ckpt", "ours"}
 

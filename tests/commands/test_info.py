@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -93,14 +95,14 @@ def test_the_table_says_the_same() -> None:
 def test_what_was_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
     monkeypatch.setenv("VQTOK_CACHE", str(tmp_path / "cache"))
     toy_family.register(monkeypatch)
-    file = toy_family.file(tmp_path / "a.ckpt")
+    file = toy_family.file(tmp_path / "a_b.ckpt")
     found = facts(file if form == "file" else obtain(file).path)
     assert found["family"] == "toy"
     digest = sha256(file.read_bytes()).hexdigest()
     assert found["converted_from"] == {
         "what": "a toy",
-        "file": "a.ckpt",
-        "sha256": {"a.ckpt": digest},
+        "file": "a_b.ckpt",
+        "sha256": {"a_b.ckpt": digest},
     }
     assert found["licence"] == "a toy's licence"
     assert found["notes"] == ["Toys are small."]
@@ -108,7 +110,7 @@ def test_what_was_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, for
     lines = vqtok("info", file).out.splitlines()
     assert "family           toy" in lines
     assert "converted from   what    a toy" in lines
-    assert f"                 sha256  a.ckpt {digest}" in lines
+    assert f"                 sha256  a_b.ckpt {digest}" in lines
     assert "notes            Toys are small." in lines
     assert "grid             4 x 4" in lines
 
@@ -157,6 +159,20 @@ def test_the_list_of_names() -> None:
     )
     assert lines[-1] == "SEEN no: nobody has loaded the published file with this package yet."
     assert len(lines) == len(aliases()) + 3
+
+
+def test_the_list_as_json() -> None:
+    found = facts("--list")
+    assert found["bundled"] == ["photo-tiny"]
+    assert [entry["name"] for entry in found["checkpoints"]] == sorted(aliases())
+
+
+def test_the_list_is_quick() -> None:
+    code = (
+        "import sys; from vqtok.cli import app; app(['info', '--list'], standalone_mode=False); "
+        "sys.exit(bool({'torch', 'numpy'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 
 
 def test_every_precision_is_compared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

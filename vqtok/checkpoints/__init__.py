@@ -25,11 +25,12 @@ class Foreign:
 
     tensors   key -> tensor, in the family's own names: no `state_dict`, `module.` or
               `first_stage_model.` around them
-    settings  what the YAML or JSON beside it, the file itself or the caller say; {} if nobody does.
-              The caller's come last, and win
-              The tokenizer's own are on top, wherever in a project's settings they lie
+    settings  what the file itself, the YAML or JSON beside it and the caller say, each over the one
+              before; {} if nobody says anything. Those of the tokenizer are on the top level,
+              too, wherever in a project's settings they lie
     origin    what messages call it
-    notes     what the opener chose, a sentence each
+    notes     what the opener chose where there was a choice, such as running means over the
+              weights themselves: a sentence each, for the report, ahead of the plan's own
     """
 
     tensors: dict[str, Tensor]
@@ -49,6 +50,8 @@ class Plan:
     dropped        key of the source -> why it is not needed
     discriminator  key of our PatchGAN -> tensor, for fine-tuning; {} where the file has none
     notes          quirks of the source, and what was done about each: a sentence each
+    family         whose title and licence the report carries; None: of the family that plans.
+                   For checkpoints that settings alone tell from those of that family
     """
 
     architecture: str
@@ -58,6 +61,7 @@ class Plan:
     dropped: dict[str, str] = field(default_factory=dict)
     discriminator: dict[str, Tensor] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    family: str | None = None
 
 
 class Family(NamedTuple):

@@ -11,7 +11,14 @@ import yaml
 
 from vqtok.errors import LoadError
 
-__all__ = ["names_beside", "read_settings", "settings_beside"]
+__all__ = [
+    "PIXELS",
+    "PROCESSOR",
+    "names_beside",
+    "pixels_beside",
+    "read_settings",
+    "settings_beside",
+]
 
 ENDINGS = (".yaml", ".yml", ".json")
 NAMES = (
@@ -20,6 +27,9 @@ NAMES = (
     "hparams.yaml",
     "args.json",
 )
+# Of a processor beside the settings, as projects on the hub have it, only the range of pixels.
+PROCESSOR = "preprocessor_config.json"
+PIXELS = ("image_mean", "image_std")
 
 
 def names_beside(name: str) -> list[str]:
@@ -35,6 +45,13 @@ def settings_beside(file: Path) -> Path | None:
     taming-transformers keeps those of RUN/checkpoints/last.ckpt in RUN/configs.
     """
     return next((found for found in _places(file) if found.is_file() and found != file), None)
+
+
+def pixels_beside(file: Path) -> dict[str, Any]:
+    """image_mean and image_std, where the processor beside a checkpoint tells them."""
+    processor = file.parent / PROCESSOR
+    found = read_settings(processor) if processor.is_file() and processor != file else {}
+    return {name: found[name] for name in PIXELS if found.get(name) is not None}
 
 
 def _places(file: Path) -> Iterator[Path]:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from vqtok.autoencoders import AUTOENCODERS, AutoencoderBase
 from vqtok.checkpoints import FAMILIES, Foreign, Plan
 from vqtok.checkpoints.opening import open_checkpoint
 from vqtok.checkpoints.report import Report, by_reason
-from vqtok.errors import LoadError
+from vqtok.errors import LoadError, VqtokError
 from vqtok.preprocess import Preprocess
 from vqtok.quantizers import TRAINING_STATE
 from vqtok.registry import construct
@@ -23,6 +25,8 @@ __all__ = ["AUTO", "Conversion", "build", "recognise"]
 AUTO = "auto"
 # How many keys a message lists.
 SHOWN = 4
+# Of weights. A float8 is worth nothing without its scale, which lies elsewhere.
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 @dataclass(frozen=True)
@@ -53,17 +57,45 @@ def build(
     if not isinstance(source, Foreign):
         source = open_checkpoint(source, config=config, settings=settings)
     name = recognise(source) if family == AUTO else family
-    plan = FAMILIES[name].plan(source)
-    kind = AUTOENCODERS[plan.architecture]
-    model = construct(kind, f"the architecture {plan.architecture!r}", **plan.settings)
+    plan, model = _planned(source, name)
+    name = plan.family or name
     new = _fill(model, plan, source.origin)
     report = _report(source, name, plan, new)
     return Conversion(model.eval(), plan.preprocess, name, report, plan.discriminator)
 
 
+def _planned(source: Foreign, name: str) -> tuple[Plan, AutoencoderBase]:
+    """What a family says of it, and the model of that, without its weights."""
+    family = FAMILIES[name]
+    with _fitting(source, name):
+        plan = family.plan(source)
+        kind = AUTOENCODERS[plan.architecture]
+        what = f"the architecture {plan.architecture!r}"
+        return plan, construct(kind, what, **plan.settings)
+
+
+def _recognised(source: Foreign, name: str) -> bool:
+    with _fitting(source, name):
+        return FAMILIES[name].recognises(source.tensors)
+
+
+@contextmanager
+def _fitting(source: Foreign, name: str) -> Iterator[None]:
+    """Keys make a family, and any tensor may lie under one: what it stumbles over is the file's."""
+    try:
+        yield
+    except VqtokError:
+        raise
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise LoadError(
+            f"{source.origin} looks like {name}, but its tensors do not fit together: "
+            f"{type(error).__name__}: {' '.join(str(error).split())}"
+        ) from error
+
+
 def recognise(source: Foreign) -> str:
     """The name of the family whose keys these are."""
-    found = [name for name in FAMILIES if FAMILIES[name].recognises(source.tensors)]
+    found = [name for name in FAMILIES if _recognised(source, name)]
     if not found:
         names = list(source.tensors)
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
@@ -99,8 +131,31 @@ def _fill(model: AutoencoderBase, plan: Plan, origin: str) -> tuple[str, ...]:
                 f"{origin} has {key!r} of shape {_shape(tensor)}, and in the model that its "
                 f"settings describe it is {_shape(own[key])}"
             )
+        if own[key].is_floating_point():
+            _check_numbers(key, tensor, own[key].dtype, origin)
+    for key, tensor in plan.discriminator.items():
+        _check_numbers(key, tensor, tensor.dtype, origin)
     model.load_state_dict(given, strict=False)
     return tuple(sorted(state - given.keys()))
+
+
+def _check_numbers(key: str, tensor: Tensor, wanted: torch.dtype, origin: str) -> None:
+    """Raises where a weight is of no plain floating-point numbers, each finite as `wanted`."""
+    if tensor.dtype not in FLOATS:
+        names = ", ".join(_name(dtype) for dtype in FLOATS)
+        raise LoadError(
+            f"{origin} has {key!r} as {_name(tensor.dtype)}; a weight is one of {names}, and files "
+            "that are quantised to less cannot be read"
+        )
+    if not bool(tensor.to(wanted).isfinite().all()):
+        raise LoadError(
+            f"{origin} has NaN or infinity in {key!r}; a training that diverged leaves such, or a "
+            "damaged file"
+        )
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _shape(tensor: Tensor) -> str:

@@ -12,23 +12,36 @@ from typing import Any
 from torch import Tensor
 
 from vqtok.checkpoints import FAMILIES, Family, Foreign, Plan
-from vqtok.checkpoints.keys import need, renamed
+from vqtok.checkpoints.beside import PIXELS
+from vqtok.checkpoints.keys import need, renamed, shape_of
 from vqtok.checkpoints.taming_layout import (
     decoder_weights,
     encoder_weights,
     levels_of,
     settings_from_shapes,
+    stride_of,
 )
+from vqtok.checkpoints.told import numbers
+from vqtok.errors import ConfigError
 from vqtok.preprocess import Preprocess
 
 __all__ = ["plan", "recognises"]
 
 CODES = "quantize.embedding.weight"
 MARKS = ("encoder.time_conv.0.conv.conv.weight", "decoder.time_res_stack.0.conv1.conv.weight")
-# What pictures are normalised with where nobody says so: both projects' processors have CLIP's.
-MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 MAX_AREA = 1024**2
 UNUSED = "counts the steps of a norm's running statistics, which stay as they are"
+NOTES = (
+    "A picture is repeated until it fills a token, as Emu3 does it; decoding gives its first "
+    "frame.",
+    "Norms over time keep the statistics of the file, in training as well.",
+    "Emu3 enlarges pictures under 512 x 512 pixels; here they keep their size, and only those "
+    "over 1024 x 1024 are shrunk.",
+    "Emu3 resizes both sides to multiples of a cell's; here what is over is cut off, half on each "
+    "side.",
+    "Emu3's training is not published: the commitment weight of .25, the codebook learnt by "
+    "gradient and the estimator are assumed. Training alone depends on that.",
+)
 
 # transformers' names -> BAAI's.
 PLAIN = [
@@ -70,20 +83,29 @@ def plan(foreign: Foreign) -> Plan:
         **settings_from_shapes(frames, origin),
         "temporal_stride": 2**halvings,
         "sample_frames": 2**halvings,
-        "num_vq_embeddings": codes.shape[0],
-        "pixel_mean": tuple(foreign.settings.get("image_mean", MEAN)),
-        "pixel_std": tuple(foreign.settings.get("image_std", STD)),
+        "num_vq_embeddings": shape_of({CODES: codes}, CODES, 2, origin)[0],
         **_training(),
     }
     settings.pop("mid_block_add_attention")
+    settings |= _range(foreign.settings, settings["in_channels"], origin)
     weights = {
         **{_inside(key): tensor for key, tensor in frames.items()},
         **renamed(over_time, TIME, origin),
         CODES: codes,
     }
-    stride = 2 ** (len(settings["block_out_channels"]) - 1)
-    rule = Preprocess(policy="native", stride=stride, max_area=MAX_AREA)
-    return Plan("emu3", settings, weights, rule, counts, notes=_notes(foreign.settings))
+    return Plan(
+        architecture="emu3",
+        settings=settings,
+        weights=weights,
+        preprocess=Preprocess(
+            policy="native",
+            stride=stride_of(settings),
+            resize="pillow-bicubic",
+            max_area=MAX_AREA,
+        ),
+        dropped=counts,
+        notes=NOTES,
+    )
 
 
 def _frames(tensors: Mapping[str, Tensor], origin: str) -> dict[str, Tensor]:
@@ -96,6 +118,27 @@ def _frames(tensors: Mapping[str, Tensor], origin: str) -> dict[str, Tensor]:
 def _inside(key: str) -> str:
     part, rest = key.split(".", 1)
     return f"{part}.frames.{rest}"
+
+
+def _range(told: Mapping[str, Any], channels: int, origin: str) -> dict[str, Any]:
+    """The range that the networks take, if anyone tells it.
+
+    BAAI's processor has .5 and .5, which is [-1, 1], and so our default; transformers' has CLIP's,
+    and writes what it has into preprocessor_config.json.
+    """
+    there = [name for name in PIXELS if name in told]
+    if not there:
+        return {}
+    mean, std = PIXELS
+    half = (0.5,) * channels
+    found = {
+        "pixel_mean": numbers(told, mean, half),
+        "pixel_std": numbers(told, std, half, above=0),
+    }
+    if len(there) == 1:
+        (lacking,) = set(PIXELS) - set(there)
+        raise ConfigError(f"{origin} tells {there[0]} without {lacking}; tell both or neither")
+    return found
 
 
 def _training() -> dict[str, Any]:
@@ -112,23 +155,10 @@ def _training() -> dict[str, Any]:
     }
 
 
-def _notes(settings: Mapping[str, Any]) -> tuple[str, ...]:
-    notes = (
-        "A picture is repeated until it fills a token, as Emu3 does it; decoding gives its first "
-        "frame.",
-        "Norms over time keep the statistics of the file, in training as well.",
-        "Emu3 enlarges pictures under 512 x 512 pixels; here they keep their size, and only those "
-        "over 1024 x 1024 are shrunk.",
-    )
-    if "image_mean" in settings:
-        return notes
-    return (*notes, "Pixels are normalised by CLIP's mean and deviation, since nobody said how.")
-
-
 FAMILIES.register("emu3")(
     Family(
         title="Emu3's tokenizer of pictures and clips",
-        licence="Apache 2.0",
+        licence="Apache-2.0",
         recognises=recognises,
         plan=plan,
     )

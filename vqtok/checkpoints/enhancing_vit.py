@@ -15,10 +15,12 @@ from torch import Tensor
 from vqtok.architectures.positions import plane
 from vqtok.checkpoints import FAMILIES, Family, Foreign, Plan
 from vqtok.checkpoints.keys import asked, need, renamed
+from vqtok.checkpoints.recipes import BY_GRADIENT, CODES, untold
+from vqtok.checkpoints.told import assumed, flag, number, section, whole
 from vqtok.errors import ConfigError, LoadError
 from vqtok.preprocess import Preprocess
 
-__all__ = ["Trunk", "plan", "recognises", "section"]
+__all__ = ["Trunk", "plan", "recognises"]
 
 MARKS = (
     "encoder.to_patch_embedding.0.weight",
@@ -27,11 +29,12 @@ MARKS = (
     "quantizer.embedding.weight",
 )
 LOSS, JUDGE = "loss.", "loss.discriminator."
+BETA = 0.25  # by default
 DIM_HEAD = 64  # the source's default, which none of its settings files changes
 # Room for files of half precision; a grid of another shape is far off.
 SAME_POSITIONS = 1e-2
 
-TABLE, RESIDUAL_TABLE = "quantize.embedding.weight", "quantize.stages.0.embedding.weight"
+RESIDUAL_TABLE = "quantize.stages.0.embedding.weight"
 _SIDE = r"(encoder|decoder)\.transformer\."
 _BLOCK = _SIDE + r"layers\.(\d+)\."
 RULES = (
@@ -45,7 +48,7 @@ RULES = (
     (r"decoder\.to_pixel\.1\.(weight|bias)", r"decoder.to_patch.\1"),
     (r"pre_quant\.(weight|bias)", r"quant_conv.\1"),
     (r"post_quant\.(weight|bias)", r"post_quant_conv.\1"),
-    (r"quantizer\.embedding\.weight", TABLE),
+    (r"quantizer\.embedding\.weight", CODES),
 )
 POSITIONS = {"encoder": "encoder.en_pos_embedding", "decoder": "decoder.de_pos_embedding"}
 
@@ -84,20 +87,27 @@ def plan(foreign: Foreign) -> Plan:
         weights[name] = weights[name][:, :, None, None]
     quantizer, more = _quantizer(said, foreign.origin)
     if quantizer["quantizer"] == "residual":
-        weights[RESIDUAL_TABLE] = weights.pop(TABLE)
+        weights[RESIDUAL_TABLE] = weights.pop(CODES)
     height, width = (cells * patch for cells in grids["encoder"])
+    preprocess, cropped = _pictures(height, width, patch)
     return Plan(
         architecture="vit",
         settings={**_networks(tensors, sides, patch, max(height, width)), **quantizer},
         weights=weights,
-        preprocess=Preprocess(size=(height, width), stride=patch, resize="pillow-bicubic"),
+        preprocess=preprocess,
         dropped=dropped,
-        notes=(
-            "The source resizes by Pillow's bilinear filter, and squeezes what it validates on "
-            "to a square; here pictures are cut to shape and resized by Pillow's bicubic filter.",
-            *notes,
-            *more,
-        ),
+        notes=(*cropped, *notes, *more),
+    )
+
+
+def _pictures(height: int, width: int, patch: int) -> tuple[Preprocess, tuple[str, ...]]:
+    """How the source brings pictures to that size, and notes."""
+    if height != width:
+        size = height, width
+        return Preprocess(policy="stretch", size=size, stride=patch, resize="pillow-bilinear"), ()
+    return Preprocess.preset("torchvision", height, patch), (
+        "The source squeezes what it validates on to a square; here pictures are resized by their "
+        "short side and cut, as in its training, in the middle. policy='stretch' is the former.",
     )
 
 
@@ -110,14 +120,6 @@ def _without_loss(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dic
         for key in tensors
         if key not in kept
     }
-
-
-def section(settings: Mapping[str, Any], *path: str) -> dict[str, Any]:
-    """The object at a path of names in settings; {} where there is none."""
-    found: Any = settings
-    for name in path:
-        found = found.get(name) if isinstance(found, Mapping) else None
-    return dict(found) if isinstance(found, Mapping) else {}
 
 
 def _trunk(
@@ -133,8 +135,8 @@ def _trunk(
     said = {**settings, **section(settings, side)}
     if wide % DIM_HEAD and "heads" not in said:
         asked(said, "heads", f"into how many the attention of the {side} is cut", origin)
-    heads = int(said.get("heads", wide // DIM_HEAD))
-    if heads < 1 or wide % heads:
+    heads = whole(said, "heads", wide // DIM_HEAD)
+    if wide % heads:
         raise ConfigError(
             f"the attention of the {side} in {origin} is {wide} wide, which is no multiple of "
             f"heads={heads}"
@@ -200,13 +202,10 @@ def _networks(
 def _quantizer(settings: Mapping[str, Any], origin: str) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Settings of our quantizer, and notes. Keys and shapes are the same for all of theirs."""
     said = {**settings, **section(settings, "quantizer")}
-    by_direction, residual = said.get("use_norm", True), said.get("use_residual", False)
-    args: dict[str, Any] = {
-        "codebook_update": "gradient",
-        "commitment_weight": float(said.get("beta", 0.25)),
-        "dead_codes": "off",
-        "start": "normal",
-    }
+    by_direction = flag(said, "use_norm", True)
+    residual = flag(said, "use_residual", False)
+    weight = number(said, "beta", BETA, least=0)
+    args = {**BY_GRADIENT, "start": "normal", "commitment_weight": weight}
     if residual and by_direction:
         raise ConfigError(
             f"{origin} quantizes what is left over by direction (use_residual with use_norm), "
@@ -214,23 +213,27 @@ def _quantizer(settings: Mapping[str, Any], origin: str) -> tuple[dict[str, Any]
         )
     if residual:
         what = "how many codes a token has"
-        args["num_quantizers"] = int(asked(said, "num_quantizers", what, origin))
+        asked(said, "num_quantizers", what, origin)
+        args["num_quantizers"] = whole(said, "num_quantizers", 1)
         args["shared_codebook"] = True
     elif by_direction:
         args["use_cosine_sim"] = True
     name = "residual" if residual else "vector"
     found = {"quantizer": name, "quantizer_args": args, "estimator": "ste"}
-    return found, _notes(settings, by_direction)
+    return found, _notes(said, by_direction)
 
 
-def _notes(settings: Mapping[str, Any], by_direction: bool) -> tuple[str, ...]:
-    notes = []
+def _notes(said: Mapping[str, Any], by_direction: bool) -> tuple[str, ...]:
+    notes = [*untold(said, {"use_norm": True, "use_residual": False})]
+    gumbel = str(said.get("target", "")).endswith("Gumbel")
+    if not gumbel:
+        notes += assumed(said, {"beta": BETA})[1]
     if by_direction:
         notes.append(
             "Codes and latents are compared by direction. In training the gradient goes through "
             "the normalisation of latents; the source takes it past that."
         )
-    if str(settings.get("target", "")).endswith("Gumbel"):
+    if gumbel:
         notes.append(
             "The source draws ids at random (Gumbel), even when it evaluates; here the likeliest "
             "is taken, and training goes on with nearest codes."

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vqtok.errors import ConfigError, LoadError
 
-__all__ = ["asked", "need", "renamed"]
+__all__ = ["asked", "need", "renamed", "shape_of"]
 
 
 def renamed(
@@ -40,11 +40,27 @@ def need(tensors: Mapping[str, Tensor], keys: Iterable[str], origin: str) -> Non
         )
 
 
+def shape_of(tensors: Mapping[str, Tensor], key: str, axes: int, origin: str) -> tuple[int, ...]:
+    """The shape of `tensors[key]`; `LoadError` where it lacks, has other axes, or is empty.
+
+    For whatever settings are read from: files may hold anything under the names of a family.
+    """
+    need(tensors, (key,), origin)
+    shape = tuple(tensors[key].shape)
+    if len(shape) != axes or 0 in shape:
+        raise LoadError(
+            f"{origin} holds {key!r} of shape {shape}; it has {axes} axes, each at least 1"
+        )
+    return shape
+
+
 def asked(settings: Mapping[str, Any], name: str, what: str, origin: str) -> Any:
     """A setting that neither keys nor shapes tell: `what` says what it is, and what is usual."""
     if name not in settings:
-        raise ConfigError(
+        error = ConfigError(
             f"{origin} does not tell {name}, {what}: pass the YAML or JSON that it was trained "
             f"with as config, or {name} itself"
         )
+        error.add_note(f"On the command line: vqtok convert FILE DIR --set {name}=VALUE")
+        raise error
     return settings[name]

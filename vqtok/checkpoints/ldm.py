@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from vqtok.checkpoints import FAMILIES, Family, Foreign, Plan
+from vqtok.checkpoints.rotation_trick import by_rotation
 from vqtok.checkpoints.taming_parts import kind_of, parts_of, table_plan
+from vqtok.checkpoints.told import flag
 
 __all__ = ["plan", "recognises"]
 
@@ -27,8 +29,13 @@ def recognises(tensors: Mapping[str, Tensor]) -> bool:
 
 
 def plan(foreign: Foreign) -> Plan:
-    """As taming's. Latents are those before quantization, as VQModelInterface has them."""
-    return table_plan(parts_of(foreign), [SCALING])
+    """As taming's. Latents are those before quantization, as VQModelInterface has them.
+
+    Those of the rotation trick's authors (Table 3) have rot_trick in their YAML.
+    """
+    parts = parts_of(foreign)
+    found = table_plan(parts, [SCALING])
+    return by_rotation(found) if flag(parts.told, "rot_trick", False) else found
 
 
 FAMILIES.register("ldm")(

@@ -14,16 +14,19 @@ from torch import Tensor
 
 from vqtok.checkpoints import FAMILIES, Family, Foreign, Plan, patchgan
 from vqtok.checkpoints.keys import need, renamed
+from vqtok.checkpoints.recipes import BY_GRADIENT, CODES, untold
 from vqtok.checkpoints.taming_layout import (
     PROJECTIONS,
     decoder_weights,
     encoder_weights,
     settings_from_shapes,
+    stride_of,
 )
+from vqtok.checkpoints.told import flag, number, whole
 from vqtok.preprocess import Preprocess
 
 __all__ = [
-    "CODES",
+    "JANUS_PICTURES",
     "JANUS_SIZE",
     "assembled",
     "is_layout",
@@ -32,10 +35,16 @@ __all__ = [
     "projections_and_codes",
 ]
 
-CODES = "quantize.embedding.weight"
 USED = "quantize.codebook_used"
 JUDGE = "discriminator."
 SIZE, JANUS_SIZE = 256, 384
+JANUS_PICTURES = (
+    "Nothing tells which pictures the tokenizer of Janus was trained on. Here they are brought to "
+    "a square as Janus does it with those that it reads: whole, by Pillow's bicubic, with grey "
+    "around them. It rounds their short side down, to 14 pixels at least, and transformers "
+    "resizes by torch's bicubic."
+)
+GREY = 127, 127, 127
 
 _PART = r"\.(weight|bias)"
 # The same networks as taming's, but for the order of the decoder's levels: here as they run.
@@ -71,19 +80,22 @@ def plan(foreign: Foreign) -> Plan:
         dropped |= {JUDGE + key: "a discriminator of a kind that training has not" for key in judge}
     weights = {**networks(theirs, origin), **projections_and_codes(theirs, origin)}
     # Of Janus' own file, whose names are the same.
-    size = JANUS_SIZE if "gen_vision_config" in foreign.settings else SIZE
-    found = assembled(weights, foreign, size)
-    return replace(found, dropped=dropped, discriminator=discriminator)
+    janus = "gen_vision_config" in foreign.settings
+    if janus:
+        found = assembled(weights, foreign, JANUS_SIZE, janus=True)
+    else:
+        found = assembled(weights, foreign, whole(foreign.settings, "image_size", SIZE))
+    family = "janus" if janus else None
+    return replace(found, dropped=dropped, discriminator=discriminator, family=family)
 
 
 def assembled(
-    weights: dict[str, Tensor], foreign: Foreign, size: int, notes: tuple[str, ...] = ()
+    weights: dict[str, Tensor], foreign: Foreign, size: int, *, janus: bool = False
 ) -> Plan:
     """The plan for weights under our names; `size` is the side of pictures."""
     settings = settings_from_shapes(weights, foreign.origin)
     quantizer, more = _quantizer(foreign.settings)
     codes, width = weights[CODES].shape
-    stride = 2 ** (len(settings["block_out_channels"]) - 1)
     return Plan(
         architecture="cnn",
         settings={
@@ -94,8 +106,17 @@ def assembled(
             **quantizer,
         },
         weights=weights,
-        preprocess=Preprocess.preset("adm", size, stride),
-        notes=(*more, *notes),
+        preprocess=_pictures(size, stride_of(settings), janus),
+        notes=(*more, *((JANUS_PICTURES,) if janus else ())),
+    )
+
+
+def _pictures(size: int, stride: int, janus: bool) -> Preprocess:
+    """How the source brings pictures to that size."""
+    if not janus:
+        return Preprocess.preset("adm", size, stride)
+    return Preprocess(
+        policy="pad", size=size, stride=stride, resize="pillow-bicubic", background=GREY
     )
 
 
@@ -117,19 +138,15 @@ def projections_and_codes(theirs: Mapping[str, Tensor], origin: str) -> dict[str
 
 def _quantizer(said: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Settings of our quantizer by those of the source, or its defaults; and notes."""
-    args: dict[str, Any] = {
-        "codebook_update": "gradient",
-        "commitment_weight": float(said.get("commit_loss_beta", 0.25)),
-        "dead_codes": "off",
-        "start": "uniform",
-    }
-    notes = []
-    if said.get("codebook_l2_norm", True):
+    weight = number(said, "commit_loss_beta", 0.25, least=0)
+    args = {**BY_GRADIENT, "commitment_weight": weight}
+    notes = [*untold(said, {"codebook_l2_norm": True})]
+    if flag(said, "codebook_l2_norm", True):
         args["use_cosine_sim"] = True
         notes.append(
             "Codes and latents are compared by direction; the decoder sees codes of length 1."
         )
-    entropy = float(said.get("entropy_loss_ratio", 0.0))
+    entropy = number(said, "entropy_loss_ratio", 0.0, least=0)
     if entropy:
         notes.append(
             f"It was trained with an entropy loss of weight {entropy:g}. That is no setting of the "

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from vqtok.checkpoints import FAMILIES, Family, Foreign, Plan
-from vqtok.checkpoints.keys import need, renamed
+from vqtok.checkpoints.keys import need, renamed, shape_of
 from vqtok.checkpoints.taming_layout import GROUPS, levels_of
 from vqtok.errors import LoadError
 from vqtok.preprocess import Preprocess
@@ -54,7 +54,7 @@ def plan(foreign: Foreign) -> Plan:
         *decoder_rules(levels, "decoder.", "decoder."),
         (r"quantize\.embedding\.weight", r"quantize.embedding.weight"),
     ]
-    channels = tensors["encoder.conv_in.weight"].shape[1]
+    channels = shape_of(tensors, "encoder.conv_in.weight", 4, origin)[1]
     found = shapes(tensors, "decoder.", origin)
     if len(found["block_out_channels"]) != levels:
         raise LoadError(
@@ -65,11 +65,11 @@ def plan(foreign: Foreign) -> Plan:
         architecture="maskgit",
         settings={
             "in_channels": channels,
-            "out_channels": tensors["decoder.conv_out.weight"].shape[0],
+            "out_channels": shape_of(tensors, "decoder.conv_out.weight", 4, origin)[0],
             **found,
-            "latent_channels": tensors["encoder.conv_out.weight"].shape[0],
+            "latent_channels": shape_of(tensors, "encoder.conv_out.weight", 4, origin)[0],
             "sample_size": SIZE,
-            "num_vq_embeddings": len(tensors["quantize.embedding.weight"]),
+            "num_vq_embeddings": shape_of(tensors, "quantize.embedding.weight", 2, origin)[0],
             "pixel_mean": (0.0,) * channels,
             "pixel_std": (1.0,) * channels,
             "quantizer": "vector",
@@ -93,8 +93,6 @@ def plan(foreign: Foreign) -> Plan:
 
 NOTES = (
     "Its networks see pixels in [0, 1]; encode and decode take and give [-1, 1] all the same.",
-    "The source's resize drops the fraction of the long side where here it is rounded, so that "
-    "crops may differ by a pixel.",
 )
 
 
@@ -104,7 +102,7 @@ def shapes(tensors: Mapping[str, Tensor], decoder: str, origin: str) -> dict[str
     firsts = [f"{decoder}up.{level}.block.0.conv2.weight" for level in range(levels)]
     need(tensors, firsts, origin)
     return {
-        "block_out_channels": tuple(tensors[key].shape[0] for key in firsts),
+        "block_out_channels": tuple(shape_of(tensors, key, 4, origin)[0] for key in firsts),
         "layers_per_block": levels_of(tensors, f"{decoder}mid."),
         "norm_num_groups": GROUPS,
     }
@@ -112,7 +110,7 @@ def shapes(tensors: Mapping[str, Tensor], decoder: str, origin: str) -> dict[str
 
 def short_side(size: int, stride: int) -> Preprocess:
     """The short side by Pillow's bicubic, then the middle, as 1d-tokenizer evaluates."""
-    return Preprocess(policy="taming", size=size, stride=stride, resize="pillow-bicubic")
+    return Preprocess(policy="torchvision", size=size, stride=stride, resize="pillow-bicubic")
 
 
 def decoder_rules(levels: int, theirs: str, ours: str) -> list[tuple[str, str]]:

@@ -15,24 +15,30 @@ from typing import Any
 
 from torch import Tensor
 
-from vqtok.checkpoints import FAMILIES, Family, Foreign, Plan, patchgan
+from vqtok.checkpoints import FAMILIES, Family, Foreign, Plan
+from vqtok.checkpoints.ddconfig import check_sizes, hyperparameters
+from vqtok.checkpoints.extras import AVERAGED, sorted_extras
 from vqtok.checkpoints.keys import need, renamed
-from vqtok.checkpoints.taming_layout import GROUPS, levels_of
-from vqtok.checkpoints.taming_parts import inner
-from vqtok.checkpoints.wrappers import ema_weights
-from vqtok.errors import ConfigError, LoadError
+from vqtok.checkpoints.taming_layout import GROUPS, levels_of, stride_of
+from vqtok.checkpoints.told import assumed, check_told, entropy_settings, number, section, whole
+from vqtok.checkpoints.wrappers import EMA, ema_weights
+from vqtok.errors import LoadError
 from vqtok.preprocess import Preprocess
 
-__all__ = ["ENTROPIES", "entropy_settings", "plan", "recognises"]
+__all__ = ["plan", "recognises"]
 
 STYLE = "decoder.adaptive.0.gamma.weight"
 PICTURES, CLIPS = "encoder.conv_in.weight", "encoder.conv_in.conv_1.weight"
 ENDS = (PICTURES, "encoder.conv_out.weight", "decoder.conv_in.weight", "decoder.conv_out.weight")
-AVERAGES = "model_ema."
 LOSS = "loss."
-DISCRIMINATOR = "loss.discriminator."
-ENTROPIES = ("sample_minimization_weight", "batch_maximization_weight")
 USUAL_SIZE = 256
+# What matters of the settings of all that were published.
+PUBLISHED = {
+    "codebook_weight": 0.1,
+    "commit_weight": 0.25,
+    "sample_minimization_weight": 1.0,
+    "batch_maximization_weight": 1.0,
+}
 INVERSE_TEMPERATURE = 100.0  # no setting changes it
 
 _KIND = r"\.(?P<kind>weight|bias)"
@@ -48,7 +54,7 @@ def recognises(tensors: Mapping[str, Tensor]) -> bool:
 
 def plan(foreign: Foreign) -> Plan:
     """See `Family`."""
-    origin, told = foreign.origin, foreign.settings
+    origin, told = foreign.origin, hyperparameters(foreign.settings)
     if CLIPS in foreign.tensors:
         raise LoadError(
             f"{origin} is Open-MAGVIT2's model of clips, whose networks vqtok does not have; it "
@@ -58,43 +64,26 @@ def plan(foreign: Foreign) -> Plan:
     own = {key: t for key, t in tensors.items() if not key.startswith(LOSS)}
     need(own, [*ENDS, STYLE], origin)
     settings, size = _networks(own, origin), _trained_size(told)
-    discriminator = _discriminator(tensors)
-    kept = (DISCRIMINATOR,) if discriminator else ()
-    beside = [key for key in foreign.tensors if key.startswith((LOSS, AVERAGES))]
+    bits = settings["latent_channels"]
+    check_sizes(told, {**settings, "vq_embed_dim": bits}, origin)
+    quantizer, assumptions = _quantizer(told, bits, origin)
+    beside = {key: t for key, t in foreign.tensors.items() if key.startswith((LOSS, EMA))}
+    discriminator, dropped = sorted_extras(beside)
+    notes = _notes(averaged=len(tensors) < len(foreign.tensors), sized=size is not None)
     return Plan(
         architecture="magvit2",
-        settings={
-            **settings,
-            **_quantizer(told, settings["latent_channels"]),
-            "sample_size": size or USUAL_SIZE,
-        },
+        settings={**settings, **quantizer, "sample_size": size or USUAL_SIZE},
         weights=_by_our_bits(renamed(own, _rules(own), origin)),
-        preprocess=Preprocess(
-            policy="center",
-            size=size or USUAL_SIZE,
-            stride=_stride(settings),
-            resize="pillow-bicubic",
-        ),
-        dropped={key: _reason(key) for key in beside if not key.startswith(kept)},
+        preprocess=Preprocess.preset("torchvision", size or USUAL_SIZE, stride_of(settings)),
+        dropped=dropped,
         discriminator=discriminator,
-        notes=tuple(_notes(averaged=len(tensors) < len(foreign.tensors), sized=size is not None)),
-    )
-
-
-def _discriminator(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Under our names; {} where it is none that training has."""
-    return patchgan.weights(
-        {
-            key.removeprefix(DISCRIMINATOR): tensor
-            for key, tensor in tensors.items()
-            if key.startswith(DISCRIMINATOR)
-        }
+        notes=(*notes, *assumptions),
     )
 
 
 def _notes(*, averaged: bool, sized: bool) -> Iterator[str]:
     if averaged:
-        yield "Weights are the running means (model_ema), with which the source evaluates."
+        yield AVERAGED
     yield (
         "The source's first dimension is the lowest bit of an id, and ours the highest: ids are "
         "the source's, and dimensions of latents are in the opposite order."
@@ -103,7 +92,6 @@ def _notes(*, averaged: bool, sized: bool) -> Iterator[str]:
         "In training the mean code's entropy is that of each bit by itself, an upper bound on the "
         "joint one of the source."
     )
-    yield "It resized by Pillow's bilinear filter; here it is Pillow's bicubic."
     if not sized:
         yield (
             f"Nothing tells the side of the pictures it was trained on: {USUAL_SIZE} is taken, "
@@ -116,10 +104,8 @@ def _trained_size(settings: Mapping[str, Any]) -> int | None:
 
     No shape tells it, and `resolution` is 128 in all of them.
     """
-    found: Any = settings
-    for name in ("data", "init_args", "train", "params", "config"):
-        found = inner(found, name)
-    return found["size"] if isinstance(found.get("size"), int) else None
+    data = section(settings, "data", "init_args", "train", "params", "config")
+    return whole(data, "size", USUAL_SIZE) if "size" in data else None
 
 
 def _networks(tensors: Mapping[str, Tensor], origin: str) -> dict[str, Any]:
@@ -144,30 +130,26 @@ def _networks(tensors: Mapping[str, Tensor], origin: str) -> dict[str, Any]:
     }
 
 
-def _quantizer(told: Mapping[str, Any], bits: int) -> dict[str, Any]:
-    """How the source trains it; where nothing tells, as the published ones were."""
-    loss = inner(inner(told, "lossconfig"), "params")
-    entropy = float(loss.get("codebook_weight", 0.1))
+def _quantizer(
+    told: Mapping[str, Any], bits: int, origin: str
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """How the source trains it; where nothing tells, as the published ones were. And notes."""
+    check_told(told, "n_embed", 1 << bits, origin)
+    loss = section(told, "lossconfig", "params")
+    said, notes = ({**told, **loss}, ()) if loss else assumed(told, PUBLISHED)
+    entropy = number(said, "codebook_weight", 1.0, least=0)
     return {
         "num_vq_embeddings": 1 << bits,
         "quantizer": "lfq",
         "quantizer_args": {
-            "commitment_weight": float(loss.get("commit_weight", 0.25)),
-            **entropy_settings(told, entropy, *ENTROPIES),
+            "commitment_weight": number(said, "commit_weight", 0.25, least=0),
+            **entropy_settings(
+                said, entropy, "sample_minimization_weight", "batch_maximization_weight"
+            ),
             "inv_temperature": INVERSE_TEMPERATURE,
         },
         "estimator": "ste",
-    }
-
-
-def entropy_settings(
-    told: Mapping[str, Any], weight: float, sure_name: str, even_name: str
-) -> dict[str, float]:
-    """Our weights of an entropy loss, from the source's of the loss and of its two halves."""
-    sure, even = float(told.get(sure_name, 1.0)), float(told.get(even_name, 1.0))
-    if sure <= 0:
-        raise ConfigError(f"{sure_name} is positive; the settings of the checkpoint say {sure}")
-    return {"entropy_loss_weight": weight * sure, "diversity_gamma": even / sure}
+    }, notes
 
 
 def _rules(tensors: Mapping[str, Tensor]) -> list[tuple[str, str]]:
@@ -221,18 +203,6 @@ def _by_our_bits(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         elif _IN.fullmatch(key):
             turned[key] = tensor.flip(1)
     return turned
-
-
-def _stride(settings: Mapping[str, Any]) -> int:
-    return int(2 ** (len(settings["block_out_channels"]) - 1))
-
-
-def _reason(key: str) -> str:
-    if key.startswith(AVERAGES):
-        return "taken in place of the weight that it is the running mean of"
-    if key.startswith(DISCRIMINATOR):
-        return "a discriminator of a kind that training has not"
-    return "of the loss"
 
 
 FAMILIES.register("open_magvit2")(

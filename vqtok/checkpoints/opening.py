@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from vqtok.checkpoints import Foreign
-from vqtok.checkpoints.beside import read_settings, settings_beside
+from vqtok.checkpoints.beside import PROCESSOR, pixels_beside, read_settings, settings_beside
 from vqtok.checkpoints.numpy_pickles import Array
 from vqtok.checkpoints.torch_files import ZIP, read_pickle, read_zip
 from vqtok.checkpoints.unpickling import StoredTensor, damaged, plain
@@ -50,9 +50,9 @@ def open_checkpoint(
 ) -> Foreign:
     """What a .safetensors, .pt, .pth, .ckpt or .bin file, or the folder of one, holds.
 
-    Settings are those in the file, over these those of the YAML or JSON `config`, by default one
-    that lies beside it, over these `settings`. `origin` is what messages call it, by default the
-    path.
+    Settings are the range of pixels of a processor beside it, over this those in the file, over
+    these those of the YAML or JSON `config`, by default one that lies beside it, over these
+    `settings`. `origin` is what messages call it, by default the path.
     """
     file = find_checkpoint(Path(path))
     loaders, inside, notes = _contents(file)
@@ -66,7 +66,10 @@ def open_checkpoint(
     if left:
         said = (f"{left} tensors of the model around the tokenizer were not read", *said)
     whole = hoisted(merged(_mapping(plain(inside)), beside))
-    found = merged(whole, settings or {})
+    pixels = pixels_beside(file)
+    if pixels:
+        said = (*said, f"the range of pixels is that of {PROCESSOR}, unless settings tell it")
+    found = merged(pixels, whole, settings or {})
     return Foreign(tensors, found, origin or str(file), (*notes, *said))
 
 

@@ -4,8 +4,8 @@ Table 1, VQ-VAE, is code of their own: a file of DistributedDataParallel, the te
 with `module.` before each, and the arguments of the training under `args`.
 
 Table 3 was trained by latent diffusion's code and Table 4 by enhancing-transformers', and their
-files look as those of these projects do, which take them, too. Asked for by its name, this family
-takes them as well, and says how the authors trained them: by the rotation.
+files look as those of these projects do, which take them. The YAML of Table 3 says rot_trick, by
+which `ldm` knows how the authors trained them; Table 4 is to be asked for by this family's name.
 """
 
 from __future__ import annotations
@@ -17,17 +17,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vqtok.checkpoints import FAMILIES, Family, Foreign, Plan
+from vqtok.checkpoints import FAMILIES, Family, Foreign, Plan, recipes
+from vqtok.checkpoints.directions import are_directions, dead
 from vqtok.checkpoints.keys import need
 from vqtok.checkpoints.taming_layout import (
     decoder_weights,
     encoder_weights,
     settings_from_shapes,
+    stride_of,
 )
+from vqtok.checkpoints.told import assumed, number
 from vqtok.errors import ConfigError, LoadError
 from vqtok.preprocess import Preprocess
 
-__all__ = ["plan", "recognises"]
+__all__ = ["by_rotation", "plan", "recognises"]
 
 BOOK = "vq._codebook."
 CODES = BOOK + "embed"
@@ -36,6 +39,7 @@ INWARD, NORM, OUTWARD = "pre_quant_proj.0.", "pre_quant_proj.1.", "post_quant_pr
 STARTED = BOOK + "initted"
 PARTS = ("weight", "bias")
 SIZE = 256
+COMMITMENT = 1.0  # its weight by default
 # CLIP's, to as many digits as the source has.
 MEAN, STD = (0.4815, 0.4578, 0.4082), (0.2686, 0.2613, 0.2758)
 ESTIMATORS = {
@@ -47,11 +51,13 @@ ESTIMATORS = {
 # Whose code Tables 3 and 4 were trained by.
 OTHERS = ("enhancing_vit", "ldm", "taming")
 AS_PUBLISHED = {"strict": True}  # rotated by whatever angle
-# A code of running means has a length of 1 only where it is normalised.
-SAME_LENGTH = 1e-2
 RADIAL_FREE = (
     "As the authors' code trained it, the gradient is rotated without its radial part: the "
     "estimator rotation_radial_free."
+)
+IDENTITY = (
+    "The source has no projection around the codes where latents are as wide as they are; here it "
+    "is the identity, which training moves."
 )
 
 
@@ -68,35 +74,37 @@ def plan(foreign: Foreign) -> Plan:
     origin, theirs = foreign.origin, foreign.tensors
     need(theirs, STATE, origin)
     _check_keys(theirs, origin)
-    codes = theirs[CODES][0]
     cosine = _cosine(theirs, foreign.settings, origin)
+    table, more = _table(theirs, cosine)
+    size, dim = table[recipes.CODES].shape
     weights = {
         **encoder_weights(theirs, origin),
         **decoder_weights(theirs, origin),
-        "quantize.embedding.weight": codes,
-        **{ours: theirs[key][0] for key, ours in STATE.items()},
+        **table,
     }
     settings = settings_from_shapes(weights, origin)
-    weights |= _projections(theirs, settings["latent_channels"], codes.shape[1], origin)
+    weights |= _projections(theirs, settings["latent_channels"], dim, origin)
     quantizer, notes = _quantizer(foreign.settings, cosine, origin)
     return Plan(
         architecture="cnn",
         settings={
             **settings,
             "sample_size": SIZE,
-            "num_vq_embeddings": len(codes),
-            "vq_embed_dim": codes.shape[1],
+            "num_vq_embeddings": size,
+            "vq_embed_dim": dim,
             "pixel_mean": MEAN,
             "pixel_std": STD,
-            **({"pre_quant_norm": "layer"} if NORM + "weight" in theirs else {}),
+            **({"pre_quant_norm": "layer"} if _has(theirs, NORM) else {}),
             **quantizer,
         },
         weights=weights,
-        preprocess=Preprocess(size=SIZE, stride=2 ** (len(settings["block_out_channels"]) - 1)),
+        preprocess=Preprocess(size=SIZE, stride=stride_of(settings)),
         dropped={STARTED: "codes are started"} if STARTED in theirs else {},
         notes=(
             "The source cuts 256 x 256 out of the middle of a picture, without resizing it; here "
             "pictures are resized to fit.",
+            *more,
+            *(() if _has(theirs, INWARD) and _has(theirs, OUTWARD) else (IDENTITY,)),
             *notes,
         ),
     )
@@ -107,13 +115,19 @@ def _of_other_code(foreign: Foreign) -> Plan:
     names = [name for name in OTHERS if FAMILIES[name].recognises(foreign.tensors)]
     if not names:
         raise LoadError(f"{foreign.origin} is no checkpoint of the rotation trick's authors")
-    found = FAMILIES[names[0]].plan(foreign)
+    return by_rotation(FAMILIES[names[0]].plan(foreign))
+
+
+def by_rotation(plan: Plan) -> Plan:
+    """Of a checkpoint that another project's code trained: the plan with the authors' estimator."""
+    if RADIAL_FREE in plan.notes:
+        return plan
     settings = {
-        **found.settings,
+        **plan.settings,
         "estimator": "rotation_radial_free",
         "estimator_args": AS_PUBLISHED,
     }
-    return replace(found, settings=settings, notes=(*found.notes, RADIAL_FREE))
+    return replace(plan, settings=settings, notes=(*plan.notes, RADIAL_FREE))
 
 
 def _check_keys(theirs: Mapping[str, Tensor], origin: str) -> None:
@@ -127,8 +141,8 @@ def _check_keys(theirs: Mapping[str, Tensor], origin: str) -> None:
 
 
 def _cosine(theirs: Mapping[str, Tensor], settings: Mapping[str, Any], origin: str) -> bool:
-    """Whether codes are compared by direction: such codes have a length of 1, and no others."""
-    shown = bool(((theirs[CODES].float().norm(dim=-1) - 1).abs() <= SAME_LENGTH).all())
+    """Whether codes are compared by direction, by their lengths, which must fit the settings."""
+    shown = are_directions(theirs[CODES])
     said = settings.get("codebook")
     if said in ("cosine", "euclidean") and (said == "cosine") != shown:
         raise ConfigError(
@@ -138,23 +152,54 @@ def _cosine(theirs: Mapping[str, Tensor], settings: Mapping[str, Any], origin: s
     return shown
 
 
+def _table(theirs: Mapping[str, Tensor], cosine: bool) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The codes and their running means, and a note."""
+    codes = theirs[CODES][0]
+    found = {recipes.CODES: codes, **{ours: theirs[key][0] for key, ours in STATE.items()}}
+    lost = dead(codes)
+    if not cosine or not lost.any():
+        return found, ()
+    # What is left of them is rounding, and would be blown up to a length of 1.
+    for name in (recipes.CODES, STATE[BOOK + "embed_avg"]):
+        found[name] = found[name].masked_fill(lost[:, None], 0)
+    return found, (
+        f"{int(lost.sum())} of {len(codes)} codes died in training and have a length of 0. No "
+        "vector finds them here, and in the source those more than 90 degrees off all others.",
+    )
+
+
+def _has(theirs: Mapping[str, Tensor], start: str) -> bool:
+    return any(key.startswith(start) for key in theirs)
+
+
 def _projections(
     theirs: Mapping[str, Tensor], width: int, dim: int, origin: str
 ) -> dict[str, Tensor]:
-    """Linear layers as 1 x 1 convolutions; the identity where the widths are equal."""
-    normed = NORM + "weight" in theirs
+    """Linear layers as 1 x 1 convolutions; the identity where there is none, at equal widths."""
+    normed = _has(theirs, NORM)
     inward, outward = "quant_conv.project." if normed else "quant_conv.", "post_quant_conv."
-    if width == dim:
-        eye, zeros = torch.eye(dim)[:, :, None, None], torch.zeros(dim)
-        return {
-            name + part: (eye if part == "weight" else zeros).clone()
-            for name in (inward, outward)
-            for part in PARTS
-        }
-    names = {INWARD: inward, OUTWARD: outward, **({NORM: "quant_conv.norm."} if normed else {})}
-    need(theirs, [start + part for start in names for part in PARTS], origin)
-    found = {new + part: theirs[old + part] for old, new in names.items() for part in PARTS}
-    return {key: t[:, :, None, None] if t.ndim == 2 else t for key, t in found.items()}
+    found = {
+        **_projection(theirs, INWARD, inward, width == dim and not normed, origin),
+        **_projection(theirs, OUTWARD, outward, width == dim, origin),
+    }
+    if normed:
+        need(theirs, [NORM + part for part in PARTS], origin)
+        found |= {"quant_conv.norm." + part: theirs[NORM + part] for part in PARTS}
+    return found
+
+
+def _projection(
+    theirs: Mapping[str, Tensor], old: str, new: str, optional: bool, origin: str
+) -> dict[str, Tensor]:
+    """A linear layer under our names, or where it is `optional` and absent the identity."""
+    if optional and not _has(theirs, old):
+        dim = theirs[CODES].shape[-1]
+        return {new + "weight": torch.eye(dim)[:, :, None, None], new + "bias": torch.zeros(dim)}
+    need(theirs, [old + part for part in PARTS], origin)
+    return {
+        new + "weight": theirs[old + "weight"][:, :, None, None],
+        new + "bias": theirs[old + "bias"],
+    }
 
 
 def _quantizer(
@@ -162,7 +207,7 @@ def _quantizer(
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Settings of our quantizer, as the source trains it, and notes."""
     kind = said.get("model", "rot_vqvae")
-    if kind not in ESTIMATORS:
+    if not isinstance(kind, str) or kind not in ESTIMATORS:
         raise ConfigError(
             f"{origin} was trained as model={kind!r}; known are {', '.join(ESTIMATORS)}"
         )
@@ -172,11 +217,10 @@ def _quantizer(
             "The file does not tell how the gradient crossed the codebook; training goes on by "
             "the rotation. Ids and pixels do not depend on it.",
         )
-    args: dict[str, Any] = {
-        "decay": 0.8,
-        "dead_codes": "off",
-        "start": "kaiming",
-        "commitment_weight": float(said.get("commit_weight", 1.0)),
+    said, more = assumed(said, {"commit_weight": COMMITMENT})
+    args = {
+        **recipes.BY_AVERAGE,
+        "commitment_weight": number(said, "commit_weight", COMMITMENT, least=0),
     }
     if cosine:
         args["use_cosine_sim"] = True
@@ -185,7 +229,7 @@ def _quantizer(
         "quantizer_args": args,
         "estimator": ESTIMATORS[kind],
         **({"estimator_args": AS_PUBLISHED} if kind == "rot_vqvae" else {}),
-    }, notes
+    }, (*notes, *more)
 
 
 FAMILIES.register("rotation_trick")(

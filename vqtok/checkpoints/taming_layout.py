@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import Tensor
 
-from vqtok.checkpoints.keys import need, renamed
+from vqtok.checkpoints.keys import need, renamed, shape_of
 from vqtok.errors import LoadError
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "levels_of",
     "model_weights",
     "settings_from_shapes",
+    "stride_of",
     "to_layout",
 ]
 
@@ -70,6 +71,11 @@ def levels_of(tensors: Mapping[str, Tensor], prefix: str) -> int:
     """
     found = (re.match(re.escape(prefix) + r"(\d+)\.", key) for key in tensors)
     return len({match[1] for match in found if match})
+
+
+def stride_of(settings: Mapping[str, Any]) -> int:
+    """Pixels that a cell is wide and high: each level but the last halves."""
+    return int(2 ** (len(settings["block_out_channels"]) - 1))
 
 
 def encoder_weights(
@@ -137,15 +143,16 @@ def settings_from_shapes(
     `decoder` to be there are no up blocks. `LoadError` where a weight lacks or levels differ.
     """
     need(weights, ("encoder.conv_in.weight", "encoder.conv_out.weight"), origin)
+    channels = shape_of(weights, "encoder.conv_in.weight", 4, origin)[1]
     levels = levels_of(weights, "encoder.down_blocks.")
     down = [f"encoder.down_blocks.{level}." for level in range(levels)]
     firsts = [f"{block}resnets.0.conv1.weight" for block in down]
     need(weights, firsts, origin)
     settings: dict[str, Any] = {
-        "in_channels": weights["encoder.conv_in.weight"].shape[1],
-        "out_channels": weights["encoder.conv_in.weight"].shape[1],
-        "latent_channels": weights["encoder.conv_out.weight"].shape[0],
-        "block_out_channels": tuple(weights[key].shape[0] for key in firsts),
+        "in_channels": channels,
+        "out_channels": channels,
+        "latent_channels": shape_of(weights, "encoder.conv_out.weight", 4, origin)[0],
+        "block_out_channels": tuple(shape_of(weights, key, 4, origin)[0] for key in firsts),
         "layers_per_block": _layers(weights, down, origin),
         "down_block_types": _kinds(weights, down, "DownEncoderBlock2D"),
         "up_block_types": (),
@@ -162,6 +169,8 @@ def _decoder_settings(
 ) -> dict[str, Any]:
     """What the decoder says of itself."""
     need(weights, ("decoder.conv_in.weight", "decoder.conv_out.weight"), origin)
+    out = shape_of(weights, "decoder.conv_out.weight", 4, origin)[0]
+    narrow = shape_of(weights, "decoder.conv_in.weight", 4, origin)[1]
     up = [f"decoder.up_blocks.{level}." for level in range(levels)]
     found = levels_of(weights, "decoder.up_blocks.")
     deep = _layers(weights, up, origin) if found == levels else 0
@@ -171,14 +180,14 @@ def _decoder_settings(
             f"decoder of {levels} levels with {layers + 1} blocks belongs; its decoder has {found}"
             + (f" levels with {deep} blocks" if found == levels else "")
         )
-    wide, narrow = (weights[f"{k}.weight"] for k in ("encoder.conv_out", "decoder.conv_in"))
-    if wide.shape[0] != narrow.shape[1]:
+    wide = shape_of(weights, "encoder.conv_out.weight", 4, origin)[0]
+    if wide != narrow:
         raise LoadError(
-            f"{origin} holds an encoder that puts out {wide.shape[0]} channels and a decoder that "
-            f"takes {narrow.shape[1]}: that is a KL autoencoder (double_z), which has no codes"
+            f"{origin} holds an encoder that puts out {wide} channels and a decoder that "
+            f"takes {narrow}: that is a KL autoencoder (double_z), which has no codes"
         )
     return {
-        "out_channels": weights["decoder.conv_out.weight"].shape[0],
+        "out_channels": out,
         "up_block_types": _kinds(weights, up, "UpDecoderBlock2D"),
     }
 
@@ -209,7 +218,7 @@ def _renamed(
     # With the prefix in the rules, so that a complaint names the key as the file has it.
     rules = [(re.escape(theirs) + old, ours + new) for old, new in _rules(names)]
     found = renamed({k: t for k, t in tensors.items() if k.startswith(theirs)}, rules, origin)
-    return {k: t.flatten(1) if _MATRIX.fullmatch(k) else t for k, t in found.items()}
+    return {k: t.flatten(1) if _MATRIX.fullmatch(k) and t.ndim > 2 else t for k, t in found.items()}
 
 
 def _rules(names: Mapping[str, str]) -> list[tuple[str, str]]:

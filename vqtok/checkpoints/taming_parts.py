@@ -9,18 +9,24 @@ from typing import Any
 from torch import Tensor
 
 from vqtok.autoencoders.stock import TRAINING
-from vqtok.checkpoints import Foreign, Plan, patchgan
+from vqtok.checkpoints import Foreign, Plan
+from vqtok.checkpoints.ddconfig import check_sizes, hyperparameters
+from vqtok.checkpoints.extras import AVERAGED, sorted_extras, under
 from vqtok.checkpoints.keys import need
-from vqtok.checkpoints.taming_layout import is_layout, model_weights, settings_from_shapes
-from vqtok.checkpoints.wrappers import ema_weights
+from vqtok.checkpoints.taming_layout import (
+    is_layout,
+    model_weights,
+    settings_from_shapes,
+    stride_of,
+)
+from vqtok.checkpoints.told import check_told, number, section, whole
+from vqtok.checkpoints.wrappers import EMA, ema_weights
 from vqtok.errors import ConfigError, LoadError
 from vqtok.preprocess import Preprocess
 
-__all__ = ["Parts", "hyperparameters", "inner", "kind_of", "parts_of", "table_plan"]
+__all__ = ["Parts", "kind_of", "parts_of", "table_plan"]
 
 MODEL = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.", "quantize.")
-AVERAGES = "model_ema."
-DISCRIMINATOR = "loss.discriminator."
 REMAPPED = "quantize.used"
 TABLE = {"embedding.weight"}
 SCORES = {"proj.weight", "proj.bias", "embed.weight"}
@@ -30,15 +36,6 @@ CHAMELEON = (8192, 256)
 NARROW = 32
 # IBQ has these names, too, and four residual blocks a level; all of CompVis' have two.
 IBQ = "encoder.down.0.block.3.conv1.weight"
-
-_REASONS = {
-    "loss.perceptual_loss.": "LPIPS' network, which training brings itself",
-    DISCRIMINATOR: "a discriminator of a kind that training has not",
-    "loss.": "a part of the loss",
-    AVERAGES: "a running mean, taken in place of the weight itself",
-    "colorize": "colours for showing segmentation maps",
-}
-_OTHER = "no part of the autoencoder"
 
 
 @dataclass(frozen=True)
@@ -66,7 +63,7 @@ class Parts:
     ) -> Plan:
         """With the quantizer's settings of `AutoencoderVQ`, and its weights under our names."""
         count = len(weights["embedding.weight"])
-        _check_told(self.told, "n_embed", count, self.origin)
+        check_told(self.told, "n_embed", count, self.origin)
         return Plan(
             architecture="cnn",
             settings={**self.settings, "num_vq_embeddings": count, **quantizer},
@@ -102,7 +99,7 @@ def _kind_by_sizes(tensors: Mapping[str, Tensor]) -> str:
     attends = any(".attn." in key for key in tensors if key.startswith("encoder.down."))
     if codes == CHAMELEON and not attends:
         return "chameleon"
-    averaged = any(key.startswith(AVERAGES) for key in tensors)
+    averaged = any(key.startswith(EMA) for key in tensors)
     plain = "encoder.mid.attn_1.q.weight" not in tensors
     return "ldm" if averaged or plain or codes[-1] < NARROW else "taming"
 
@@ -120,13 +117,13 @@ def parts_of(foreign: Foreign, *, resolution: int = RESOLUTION, decoder: bool = 
     weights = model_weights(own, origin)
     settings = settings_from_shapes(weights, origin, decoder=decoder)
     settings["vq_embed_dim"] = weights["quant_conv.weight"].shape[0]
-    _check_sizes(told, settings, origin)
+    check_sizes(told, settings, origin)
     _check_colours(settings, origin)
     size, notes = _resolution(told, resolution)
     extras = {key: t for key, t in foreign.tensors.items() if not key.startswith(MODEL)}
     if len(averaged) < len(foreign.tensors):
-        notes.append("Weights are the running means (model_ema), with which the source evaluates.")
-    discriminator, dropped = _sorted_extras(extras)
+        notes.append(AVERAGED)
+    discriminator, dropped = sorted_extras(extras)
     if used is not None:
         dropped[REMAPPED] = "ids are those of the whole codebook"
         notes.append(
@@ -137,9 +134,9 @@ def parts_of(foreign: Foreign, *, resolution: int = RESOLUTION, decoder: bool = 
         origin=origin,
         settings={**settings, "sample_size": size},
         weights=weights,
-        quantizer=_under("quantize.", own),
+        quantizer=under("quantize.", own),
         told=told,
-        preprocess=Preprocess.preset("taming", size=size, stride=_stride(settings)),
+        preprocess=Preprocess.preset("taming", size=size, stride=stride_of(settings)),
         dropped=dropped,
         discriminator=discriminator,
         notes=tuple(notes),
@@ -149,40 +146,25 @@ def parts_of(foreign: Foreign, *, resolution: int = RESOLUTION, decoder: bool = 
 def table_plan(parts: Parts, notes: Iterable[str] = ()) -> Plan:
     """The plan of a checkpoint with a table of codes, which VectorQuantizer2 trains."""
     need(parts.quantizer, ["embedding.weight"], f"the quantizer of {parts.origin}")
-    return parts.plan(TRAINING, parts.quantizer, notes)
+    return parts.plan(_training(parts.told), parts.quantizer, notes)
 
 
-def hyperparameters(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with those of `ddconfig`, the networks', on the same level; others win."""
-    return {**inner(settings, "ddconfig"), **settings}
+def _training(told: Mapping[str, Any]) -> dict[str, Any]:
+    """How VectorQuantizer2 is trained, by the weight that the source gives to its loss.
 
-
-def inner(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The settings under `name`; {} where there are none."""
-    found = settings.get(name)
-    return dict(found) if isinstance(found, Mapping) else {}
-
-
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
-
-
-def _sorted_extras(
-    extras: Mapping[str, Tensor],
-) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """What is no part of the autoencoder: the discriminator, and why the rest is dropped."""
-    discriminator = patchgan.weights(_under(DISCRIMINATOR, extras))
-    kept = DISCRIMINATOR if discriminator else "\0"
-    dropped = {
-        key: next((why for start, why in _REASONS.items() if key.startswith(start)), _OTHER)
-        for key in extras
-        if not key.startswith(kept)
+    That is one weight for both halves. With legacy beta, which is the usual one, the commitment
+    has no weight of its own, so for another than 1 the same is said without it.
+    """
+    weight = number(section(told, "lossconfig", "params"), "codebook_weight", 1.0, least=0)
+    if weight == 1:
+        return TRAINING
+    args = TRAINING["quantizer_args"]
+    own = {
+        "legacy_beta": False,
+        "commitment_weight": weight,
+        "codebook_weight": weight * args["commitment_weight"],
     }
-    return discriminator, dropped
-
-
-def _stride(settings: Mapping[str, Any]) -> int:
-    return int(2 ** (len(settings["block_out_channels"]) - 1))
+    return {**TRAINING, "quantizer_args": {**args, **own}}
 
 
 def _resolution(told: Mapping[str, Any], usual: int) -> tuple[int, list[str]]:
@@ -192,10 +174,7 @@ def _resolution(told: Mapping[str, Any], usual: int) -> tuple[int, list[str]]:
             f"The file does not tell the side of the pictures it was trained on: {usual} is "
             "taken, which only the default crop depends on; resolution in config sets it."
         ]
-    size = told["resolution"]
-    if not isinstance(size, int) or size < 1:
-        raise ConfigError(f"resolution is a whole number of pixels; got {size!r}")
-    return size, []
+    return whole(told, "resolution", usual), []
 
 
 def _check_kind(told: Mapping[str, Any], origin: str) -> None:
@@ -207,31 +186,6 @@ def _check_kind(told: Mapping[str, Any], origin: str) -> None:
         raise ConfigError(
             f"the settings of {origin} say attn_type {told['attn_type']!r}; known are 'vanilla' "
             "and 'none'"
-        )
-
-
-def _check_sizes(told: Mapping[str, Any], settings: Mapping[str, Any], origin: str) -> None:
-    widths = settings["block_out_channels"]
-    shown: dict[str, Any] = {
-        "in_channels": settings["in_channels"],
-        "out_ch": settings["out_channels"],
-        "z_channels": settings["latent_channels"],
-        "embed_dim": settings["vq_embed_dim"],
-        "num_res_blocks": settings["layers_per_block"],
-    }
-    if isinstance(told.get("ch"), int) and told["ch"] > 0:
-        shown["ch_mult"] = [width // told["ch"] for width in widths]
-    for name, value in shown.items():
-        _check_told(told, name, value, origin)
-
-
-def _check_told(told: Mapping[str, Any], name: str, shown: Any, origin: str) -> None:
-    """Settings of another checkpoint would be a mistake that shows nowhere else."""
-    said = told.get(name, shown)
-    if (list(said) if isinstance(said, list | tuple) else said) != shown:
-        raise ConfigError(
-            f"the settings say {name}={said}, and the shapes in {origin} {name}={shown}: they "
-            "belong to another checkpoint"
         )
 
 

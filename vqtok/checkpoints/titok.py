@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from vqtok.checkpoints import FAMILIES, Family, Foreign, Plan, maskgit
-from vqtok.checkpoints.keys import asked, need, renamed
+from vqtok.checkpoints.keys import asked, need, renamed, shape_of
 from vqtok.checkpoints.taming_layout import levels_of
+from vqtok.checkpoints.told import flag, number, section
 from vqtok.checkpoints.wrappers import hoisted
-from vqtok.errors import ConfigError, LoadError
+from vqtok.errors import LoadError
 
 __all__ = ["Side", "plan", "recognises"]
 
@@ -40,6 +41,12 @@ NEEDED = (
     "decoder.mask_token",
     "decoder.positional_embedding",
 )
+# Axes of what has fewer or more here.
+BETWEEN = {
+    "encoder.conv_out.weight": 4,
+    "decoder.decoder_embed.weight": 2,
+    "decoder.mask_token": 3,
+}
 DIM_HEAD = 64  # of all its sizes, small, base and large
 
 _ENDS = r"\.(weight|bias)"
@@ -137,11 +144,14 @@ def _weights(tensors: Mapping[str, Tensor], origin: str) -> dict[str, Tensor]:
     levels = levels_of(tensors, f"{PIXELS}up.")
     rules += maskgit.decoder_rules(levels, PIXELS, "decoder.head.to_pixels.")
     found = renamed(tensors, rules, origin)
+    for key, axes in BETWEEN.items():
+        shape_of(tensors, key, axes, origin)
     # What lies between the networks is of one dimension here, and the same matrices.
     found["quant_conv.weight"] = found["quant_conv.weight"][..., 0]
     found["post_quant_conv.weight"] = found["post_quant_conv.weight"][..., None]
     found["decoder.mask_token"] = found["decoder.mask_token"][0]
     if LOGITS in tensors:
+        shape_of(tensors, PROXY, 2, origin)
         found["decoder.head.mean.weight"] = tensors[PROXY].T[..., None, None].contiguous()
     return found
 
@@ -149,8 +159,9 @@ def _weights(tensors: Mapping[str, Tensor], origin: str) -> dict[str, Tensor]:
 def _networks(tensors: Mapping[str, Tensor], origin: str) -> dict[str, Any]:
     """Settings of our networks, by shapes; the decoder's own only where they differ."""
     there, back = (_side(tensors, side, origin) for side in ("encoder", "decoder"))
-    patches, codes = tensors["encoder.patch_embed.weight"], tensors[CODES]
-    size = there.grid * patches.shape[-1]
+    _, channels, _, patch = shape_of(tensors, "encoder.patch_embed.weight", 4, origin)
+    codes, code_width = shape_of(tensors, CODES, 2, origin)
+    size = there.grid * patch
     if size % back.grid:
         raise LoadError(
             f"the encoder in {origin} sees pictures of {size} x {size} pixels, which the "
@@ -162,30 +173,30 @@ def _networks(tensors: Mapping[str, Tensor], origin: str) -> dict[str, Any]:
             ("channels", back.channels, there.channels),
             ("depth", back.depth, there.depth),
             ("heads", back.heads, there.heads),
-            ("patch_size", size // back.grid, patches.shape[-1]),
+            ("patch_size", size // back.grid, patch),
         )
         if value != other
     }
     return {
-        "in_channels": patches.shape[1],
-        "out_channels": patches.shape[1],
+        "in_channels": channels,
+        "out_channels": channels,
         "sample_size": size,
-        "num_latent_tokens": len(tensors["latent_tokens"]),
-        "patch_size": patches.shape[-1],
+        "num_latent_tokens": shape_of(tensors, "latent_tokens", 2, origin)[0],
+        "patch_size": patch,
         "latent_channels": there.channels,
         "depth": there.depth,
         "heads": there.heads,
         **own,
         **_proxy(tensors, origin),
-        "num_vq_embeddings": codes.shape[0],
-        "vq_embed_dim": codes.shape[1],
+        "num_vq_embeddings": codes,
+        "vq_embed_dim": code_width,
     }
 
 
 def _side(tensors: Mapping[str, Tensor], side: str, origin: str) -> Side:
-    places, channels = tensors[f"{side}.positional_embedding"].shape
+    places, channels = shape_of(tensors, f"{side}.positional_embedding", 2, origin)
     grid = math.isqrt(places - 1)  # the first is the class token's
-    if grid * grid != places - 1:
+    if not grid or grid * grid != places - 1:
         raise LoadError(f"the {side} in {origin} has {places - 1} patches, which make no square")
     if channels % DIM_HEAD:
         raise LoadError(
@@ -199,7 +210,7 @@ def _proxy(tensors: Mapping[str, Tensor], origin: str) -> dict[str, Any]:
     """Settings of the tokenizer in the decoder; {} where it gives pixels itself."""
     if LOGITS not in tensors:
         return {}
-    count, width = tensors[PROXY].shape
+    count, width = shape_of(tensors, PROXY, 2, origin)
     convolutions = maskgit.shapes(tensors, PIXELS, origin)
     return {"proxy_codes": count, "proxy_channels": width, **convolutions}
 
@@ -207,20 +218,17 @@ def _proxy(tensors: Mapping[str, Tensor], origin: str) -> dict[str, Any]:
 def _quantizer(settings: Mapping[str, Any], origin: str) -> dict[str, Any]:
     """Settings of our quantizer by those of the source, under `model.vq_model` or by themselves."""
     said = hoisted(settings)
-    inner = said.get("vq_model")
-    said = {**(inner if isinstance(inner, Mapping) else {}), **said}
+    said = {**section(said, "vq_model"), **said}
     what = "whether codes are compared by direction: true in L-32, B-64 and S-128, else false"
-    by_direction = asked(said, "use_l2_norm", what, origin)
-    if not isinstance(by_direction, bool):
-        raise ConfigError(f"use_l2_norm is true or false; got {by_direction!r}")
+    asked(said, "use_l2_norm", what, origin)
     return {
         "quantizer": "vector",
         "estimator": "ste",
         "quantizer_args": {
-            "use_cosine_sim": by_direction,
+            "use_cosine_sim": flag(said, "use_l2_norm", False),
             "codebook_update": "gradient",
             # 0 in the settings of the second stage, which trains neither encoder nor codebook.
-            "commitment_weight": float(said.get("commitment_cost") or 0.25),
+            "commitment_weight": number(said, "commitment_cost", 0.25, least=0) or 0.25,
             "dead_codes": "off",
             "start": "uniform",
         },

@@ -14,14 +14,15 @@ from torch import Tensor
 
 from vqtok.checkpoints import FAMILIES, Family, Foreign, Plan
 from vqtok.checkpoints.keys import asked, need, renamed
-from vqtok.checkpoints.taming_layout import model_weights, settings_from_shapes
+from vqtok.checkpoints.recipes import BY_GRADIENT, CODES, untold
+from vqtok.checkpoints.taming_layout import model_weights, settings_from_shapes, stride_of
+from vqtok.checkpoints.told import flag, number, whole
 from vqtok.errors import ConfigError, LoadError
 from vqtok.preprocess import Preprocess
 from vqtok.quantizers.multiscale import PUBLISHED_SCALES
 
 __all__ = ["plan", "recognises"]
 
-CODES = "quantize.embedding.weight"
 COUNTS = "quantize.ema_vocab_hit_SV"
 PHI = "quantize.quant_resi."
 PUBLISHED_SHAPE = 160, (4096, 32)  # channels of the first level; codes and their dimensions
@@ -51,7 +52,7 @@ def plan(foreign: Foreign) -> Plan:
     weights = model_weights(_separate(networks, origin), origin) | renamed(rest, CODEBOOK, origin)
     shapes = settings_from_shapes(weights, origin)
     scales, notes = _scales(said, theirs, counts, origin)
-    stride = 2 ** (len(shapes["block_out_channels"]) - 1)
+    stride = stride_of(shapes)
     size = scales[-1] * stride
     return Plan(
         architecture="cnn",
@@ -61,16 +62,16 @@ def plan(foreign: Foreign) -> Plan:
             "num_vq_embeddings": len(theirs[CODES]),
             "vq_embed_dim": theirs[CODES].shape[1],
             "quant_conv_kernel": weights["quant_conv.weight"].shape[-1],
-            **_quantizer(said, scales, sum("phi." in key for key in weights) // 2),
+            **_quantizer(said, scales, _phis(said, theirs, scales, origin)),
         },
         weights=weights,
         preprocess=Preprocess(size=size, stride=stride, resize="pillow-lanczos"),
         dropped={} if counts is None else {COUNTS: "a record of used codes, a meter in training"},
         notes=(
             *notes,
-            *_assumed(said),
-            "it resized the short side to 1.125 times the size (Pillow's Lanczos) and cut out the "
-            "middle; here the largest square is resized to the size, by the same filter",
+            *untold(said, {"quant_resi": 0.5, "using_znorm": False}),
+            "The source resizes the short side to 1.125 times the size (Pillow's Lanczos) and cuts "
+            "out the middle; here the largest square is resized to the size, by the same filter.",
         ),
     )
 
@@ -102,25 +103,35 @@ def _scales(
     number = len(PUBLISHED_SCALES)
     if "v_patch_nums" not in said and published and (counts is None or len(counts) == number):
         return PUBLISHED_SCALES, (
-            "the file does not tell its scales (v_patch_nums); by the shapes it is the published "
-            f"one, which has {', '.join(map(str, PUBLISHED_SCALES))}",
+            "The file does not tell its scales (v_patch_nums); by the shapes it is the published "
+            f"one, which has {', '.join(map(str, PUBLISHED_SCALES))}.",
         )
     of = "" if counts is None else f"of {len(counts)} scales "
     what = f"the sides {of}from coarse to fine, such as {list(PUBLISHED_SCALES)}"
     given = asked(said, "v_patch_nums", what, origin)
-    whole = isinstance(given, list | tuple) and all(isinstance(one, int) for one in given)
-    if not whole or not given or min(given) < 1:
+    listed = isinstance(given, list | tuple) and all(type(one) is int for one in given)
+    if not listed or not given or min(given) < 1:
         raise ConfigError(f"v_patch_nums is a list such as {list(PUBLISHED_SCALES)}; got {given!r}")
+    if counts is not None and len(counts) != len(given):
+        raise ConfigError(
+            f"v_patch_nums has {len(given)} scales, and {COUNTS} in {origin} {len(counts)}"
+        )
     return tuple(given), ()
 
 
-def _assumed(said: Mapping[str, Any]) -> tuple[str, ...]:
-    """A note on settings that change ids or pixels and that nobody told."""
-    defaults = {"quant_resi": "0.5", "using_znorm": "False"}
-    left = [f"{name}={value}" for name, value in defaults.items() if name not in said]
-    if not left:
-        return ()
-    return (f"the file does not tell {' and '.join(left)}; these are the source's defaults",)
+def _phis(
+    said: Mapping[str, Any], tensors: Mapping[str, Tensor], scales: tuple[int, ...], origin: str
+) -> int:
+    """How many φ there are: where none is shared as many as scales, or as is told."""
+    weights = [key for key in tensors if key.startswith(PHI) and key.endswith(".weight")]
+    own = any(key.removeprefix(PHI)[0].isdecimal() for key in weights)
+    wanted = whole(said, "default_qresi_counts", 0, least=0) or len(scales)
+    if own and len(weights) != wanted:
+        raise ConfigError(
+            f"v_patch_nums has {len(scales)} scales, and {origin} {len(weights)} φ ({PHI}N), which "
+            f"are not shared: there are {wanted}"
+        )
+    return len(weights)
 
 
 def _quantizer(said: Mapping[str, Any], scales: tuple[int, ...], phis: int) -> dict[str, Any]:
@@ -128,12 +139,10 @@ def _quantizer(said: Mapping[str, Any], scales: tuple[int, ...], phis: int) -> d
     args = {
         "scales": scales,
         "phis": phis,
-        "phi_ratio": abs(float(said.get("quant_resi", 0.5))),
-        "by_direction": bool(said.get("using_znorm", False)),
-        "codebook_update": "gradient",
-        "commitment_weight": float(said.get("beta", 0.25)),
-        "dead_codes": "off",
-        "start": "uniform",
+        "phi_ratio": abs(number(said, "quant_resi", 0.5)),
+        "by_direction": flag(said, "using_znorm", False),
+        **BY_GRADIENT,
+        "commitment_weight": number(said, "beta", 0.25, least=0),
     }
     return {"quantizer": "multiscale", "quantizer_args": args, "estimator": "ste"}
 

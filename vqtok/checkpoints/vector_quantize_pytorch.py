@@ -5,7 +5,8 @@ makes a quantizer of it, for a model of one's own.
 
 `VectorQuantize` has tables (h, K, D), one a head; `ResidualVQ` has `layers.N.` before each of its
 own. Neither keys nor shapes tell how codes are compared and moved, but values do: those compared by
-direction have a length of 1, and those that are running means agree with the sums beside them.
+direction have a length of 1, or none where they died, and those that are running means agree with
+the sums beside them.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vqtok.autoencoders.norms import ChannelNorm
+from vqtok.architectures.causal import ChannelNorm
 from vqtok.checkpoints import FAMILIES, Family, Foreign, Plan
+from vqtok.checkpoints.directions import are_directions, dead
 from vqtok.checkpoints.keys import need
 from vqtok.checkpoints.opening import open_checkpoint
+from vqtok.checkpoints.recipes import BY_AVERAGE
 from vqtok.errors import ConfigError, LoadError
 from vqtok.quantizers import Quantizer
 from vqtok.quantizers.grouped import GroupedQuantizer
@@ -40,9 +43,6 @@ __all__ = [
 PARTS = ("embed", "embed_avg", "cluster_size", "initted")
 _TABLE = re.compile(r"(?:layers\.(\d+)\.)?_codebook\.(\w+)")
 STARTS = ("_codebook.", "layers.", "rvqs.", "mlps.", "project_in.", "project_out.")
-# How that package trains where ours is another default.
-DEFAULTS: dict[str, Any] = {"decay": 0.8, "dead_codes": "off", "start": "kaiming"}
-SAME_LENGTH = 1e-2
 
 Source = Mapping[str, Tensor] | str | os.PathLike[str]
 Book = dict[str, Tensor]
@@ -80,10 +80,12 @@ def codebook(
     books = _books(tensors)
     embed = books[0]["embed"]
     cosine = settings.pop("use_cosine_sim", None)
-    cosine = all(_is_unit(book) for book in books) if cosine is None else bool(cosine)
+    cosine = (
+        all(are_directions(book["embed"]) for book in books) if cosine is None else bool(cosine)
+    )
     several = heads or _heads(tensors, embed)
     _check(books, several, cosine)
-    own = {**DEFAULTS, **settings}
+    own = {**BY_AVERAGE, **settings}
     if embed.shape[-1] == 1:
         own.setdefault("estimator", "ste")  # a rotation of one dimension is a sign
     made = _filled(books, several, cosine, own)
@@ -180,11 +182,6 @@ def _check(books: Sequence[Book], heads: int, cosine: bool) -> None:
         raise ConfigError(f"{len(embed)} tables, one a head, are not those of heads={heads}")
 
 
-def _is_unit(book: Book) -> bool:
-    """Whether codes have a length of 1, as those that are compared by direction."""
-    return bool(((book["embed"].float().norm(dim=-1) - 1).abs() <= SAME_LENGTH).all())
-
-
 def _heads(tensors: Mapping[str, Tensor], embed: Tensor) -> int:
     """How many vectors a token is cut into, by the width that it is projected to."""
     linear = tensors.get("project_in.weight", tensors.get("project_in.0.weight"))
@@ -243,6 +240,10 @@ def _ours(part: VectorQuantizer, book: Book, head: int) -> dict[str, Tensor]:
         "count": book["cluster_size"][head],
         "total": book["embed_avg"][head],
     }
+    if part.embedding.cosine:
+        # What is left of dead codes is rounding, and would be blown up to a length of 1.
+        lost = dead(found["embedding.weight"])[:, None]
+        found |= {k: found[k].masked_fill(lost, 0) for k in ("embedding.weight", "total")}
     own = part.state_dict()
     return own | {key: tensor for key, tensor in found.items() if key in own}
 

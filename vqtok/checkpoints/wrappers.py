@@ -26,6 +26,7 @@ CONTAINERS = (
 )
 JUDGES = ("discriminator", "disc")
 SETTINGS = ("hyper_parameters", "hparams", "config", "cfg", "args")
+STEP = "global_step"  # that training was left at, as Lightning has it
 # What torch's AveragedModel keeps beside the weights.
 COUNTERS = ("n_averaged",)
 # Anywhere in a key: what torch.compile, FSDP and activation checkpointing insert.
@@ -63,6 +64,8 @@ def unwrap(found: Any, is_tensor: type | tuple[type, ...]) -> Unwrapped:
         for name in SETTINGS:
             if name in found and not isinstance(found[name], is_tensor):
                 settings[name] = found[name]
+        if isinstance(found.get(STEP), int):
+            settings[STEP] = {STEP: found[STEP]}
         for name in JUDGES:
             judge.update(_tensors(found.get(name), is_tensor, "discriminator."))
         container = _container(found, is_tensor, notes)

@@ -53,4 +53,7 @@ def _mistake(error: Any) -> str | None:
             "batch_size or data.size, or a larger accumulate"
         )
     known = isinstance(error, VqtokError | OSError)
-    return str(error).replace("\n", " ") if known else None
+    if not known:
+        return None
+    said = ". ".join([str(error), *getattr(error, "__notes__", ())])
+    return said.replace("\n", " ")

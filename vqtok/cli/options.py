@@ -59,10 +59,10 @@ Size = Annotated[
 Policy = Annotated[
     str | None,
     typer.Option(
-        help="How to bring them there: center (crop), stretch, pad; adm or taming, as published "
-        "tokenizers did; or native, which leaves them as large as they are but for a cut to a "
-        "multiple of the stride; or extend, which cuts nothing and repeats the edges instead. By "
-        "default the tokenizer's own."
+        help="How to bring them there: center (crop), stretch, pad; adm, taming or torchvision, "
+        "as published tokenizers did; or native, which leaves them as large as they are but for a "
+        "cut to a multiple of the stride; or extend, which cuts nothing and repeats the edges "
+        "instead. By default the tokenizer's own."
     ),
 ]
 Format = Annotated[

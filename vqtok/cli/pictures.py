@@ -218,12 +218,14 @@ def info(
 
     And whether it behaves on this machine as where it was saved; if not, the exit status is 1.
     """
-    from vqtok.commands.info import listing, run
-    from vqtok.commands.setup import Setup
-
     if listed:
-        typer.echo(listing())
+        from vqtok.commands import listing
+
+        listing.run(as_json=as_json)
         return
+
+    from vqtok.commands.info import run
+    from vqtok.commands.setup import Setup
 
     setup = Setup(tokenizer, revision, subfolder, variant, device)
     raise typer.Exit(run(setup, precision, pictures or [], frames=frames, as_json=as_json))

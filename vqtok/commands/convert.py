@@ -18,7 +18,7 @@ from vqtok.autoencoders.loading import load_model
 from vqtok.contents import is_tokenizer
 from vqtok.errors import ConfigError, LoadError, UnknownNameError, did_you_mean
 from vqtok.hub import Resolved, of_run
-from vqtok.obtain import Request, Source, find, write
+from vqtok.obtain import DISCRIMINATOR, Request, Source, find, write
 from vqtok.tokenizer import VisualTokenizer
 from vqtok.training.presets import parse_choice
 
@@ -41,13 +41,20 @@ def run(request: Request, output: str, form: str = "vqtok", *, overwrite: bool =
     if isinstance(found, Source):
         prints = found.prints()
         made = found.build()
-        model, report = made.model, str(made.report)
+        model, report, judged = made.model, str(made.report), bool(made.discriminator)
         save: Callable[[Path], None] = partial(write, made, source=found, prints=prints)
     else:
         model = load_model(found.path, request.variant)
+        judged = (found.path / DISCRIMINATOR).is_file()
         save = partial(_copy, found, request.variant)
     _put(place, {"vqtok": save, **_others(model)}[form])
-    typer.echo(f"{report}\n{'written':<14}{place}" if report else f"written {place}")
+    lines = [report] if report else []
+    if judged and form != "vqtok":
+        lines.append(
+            f"{'left out':<14}the kept discriminator: the form of {form} has no place for it"
+        )
+    lines.append(f"{'written':<14}{place}" if lines else f"written {place}")
+    typer.echo("\n".join(lines))
     return 0
 
 
@@ -74,6 +81,9 @@ def _check(place: Path, form: str, *, overwrite: bool) -> None:
         )
     if not place.parent.is_dir():
         raise LoadError(f"there is no folder {place.parent} for {place.name}")
+    beside = place.with_suffix(".yaml")
+    if form == "taming" and beside.exists() and not place.exists() and not overwrite:
+        raise LoadError(f"{beside} is there already; --overwrite replaces it")
     if not place.exists() or (place.is_dir() and not any(place.iterdir())):
         return
     if not overwrite:
@@ -101,6 +111,8 @@ def _put(place: Path, save: Callable[[Path], None]) -> None:
 def _copy(found: Resolved, variant: str | None, folder: Path) -> None:
     """A tokenizer of ours, or a stock VQModel, as a folder of ours."""
     VisualTokenizer.from_pretrained(found.path, variant=variant).save_pretrained(folder)
+    if (found.path / DISCRIMINATOR).is_file():
+        shutil.copyfile(found.path / DISCRIMINATOR, folder / DISCRIMINATOR)
 
 
 def _others(model: AutoencoderBase) -> Mapping[str, Callable[[Path], None]]:

@@ -22,10 +22,9 @@ from vqtok.metrics.pixels import from_uint8
 from vqtok.obtain import read_report
 from vqtok.precision import PRECISIONS, Precision, arithmetic, check_precision
 from vqtok.tokenizer import VisualTokenizer
-from vqtok.zoo import bundled, samples
-from vqtok.zoo.aliases import aliases
+from vqtok.zoo import samples
 
-__all__ = ["agreement", "describe", "listing", "run"]
+__all__ = ["agreement", "describe", "run"]
 
 # Of a pixel before: eight a channel.
 BITS = 24
@@ -73,25 +72,17 @@ def _source(resolved: Resolved) -> dict[str, Any]:
     report = read_report(resolved.path)
     if not report:
         return {"family": resolved.family}
-    source = {name: value for name, value in report["source"].items() if value is not None}
+    origin = report.get("derived_from", report)
+    source = {name: value for name, value in origin["source"].items() if value is not None}
+    if origin is not report:
+        what = {"what": origin["title"], "family": origin["family"], "licence": origin["licence"]}
+        return {"family": resolved.family, "derived_from": {**what, **source}}
     return {
         "family": report["family"],
         "converted_from": {"what": report["title"], **source},
         "licence": report["licence"],
         "notes": report["notes"],
     }
-
-
-def listing() -> str:
-    """The table of well-known checkpoints, a line each."""
-    rows = [("NAME", "FAMILY", "LICENCE", "SEEN", "WHERE")]
-    for name, alias in sorted(aliases().items()):
-        seen = "yes" if alias.seen else "no"
-        rows.append((name, alias.family, alias.licence, seen, alias.place))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
-    unseen = "SEEN no: nobody has loaded the published file with this package yet."
-    return "\n".join([*(f"{name}  in the package" for name in bundled()), *lines, unseen])
 
 
 def describe(tok: VisualTokenizer) -> dict[str, Any]:
@@ -199,7 +190,10 @@ def _table(facts: dict[str, Any]) -> Iterator[str]:
         for key, item in rows:
             text = item
             if isinstance(item, dict):
-                text = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in item.items())
+                # Its keys are names of files.
+                keys = item if key == "sha256" else [k.replace("_", " ") for k in item]
+                pairs = zip(keys, item.values(), strict=True)
+                text = ", ".join(f"{k} {v}" for k, v in pairs)
             middle = f"{key.replace('_', ' '):<{inner}}  " if key else ""
             yield f"{label:<{width}}  {middle}{text}"
             label = ""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 
-from vqtok.errors import LoadError, did_you_mean
+from vqtok.errors import LoadError
+from vqtok.zoo.aliases import aliases
 
 __all__ = ["bundled", "samples", "unknown"]
 
@@ -18,9 +20,13 @@ def bundled() -> dict[str, Path]:
 
 def unknown(name: str, known: Iterable[str]) -> LoadError:
     """The error for a bare name that is neither a folder nor one of the `known` bundled ones."""
+    own = sorted(known)
+    near = difflib.get_close_matches(name, [*own, *aliases()], n=1)
+    hint = f"Did you mean {near[0]!r}? " if near else ""
     return LoadError(
-        f"there is no tokenizer called {name!r}, neither in the package nor as a folder. "
-        f"{did_you_mean(name, known)} On the hub, write org/name."
+        f"there is no tokenizer called {name!r}, neither in the package nor as a folder. {hint}"
+        f"In the package: {', '.join(own)}; `vqtok info --list` names other projects' checkpoints. "
+        "On the hub, write org/name."
     )
 
 

@@ -16,6 +16,7 @@ def sample() -> tuple[dict[str, Tensor], dict[str, Any]]:
         "quantize.proj.bias": (64,),
         "quantize.embed.weight": (64, 32),
     }
-    schedule = {"params": {"lr_start": 0.9, "lr_max": 0.9, "lr_min": 1e-6}}
+    params = {"lr_start": 0.9, "lr_max": 0.9, "lr_min": 1e-6}
+    schedule = {"params": {"warm_up_steps": 0, "max_decay_steps": 1000001, **params}}
     settings = yaml("taming.models.vqgan.GumbelVQ", 32, temperature_scheduler_config=schedule)
     return networks("gumbel_vq") | filled(quantizer, seed=5), settings
