@@ -131,6 +131,7 @@ def test_any_block_size(
     crowd: int,
 ) -> None:
     monkeypatch.setattr(search, "CPU_BLOCK", block)
+    monkeypatch.setattr(search, "LEAST_ROWS", 1)
     monkeypatch.setattr(search, "EXACT_BLOCK", exact_block)
     monkeypatch.setattr(search, "CROWD", crowd)
     assert torch.equal(nearest(*mixed), brute(*mixed))
@@ -357,6 +358,17 @@ def test_memory_is_bounded_by_the_block(
     assert len(ids) == n
     assert largest.numel <= block < n * k / 16
     assert all(close.numel() <= block // 2 for close in careful)
+
+
+def test_a_block_of_a_large_codebook_has_rows_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The codebook is read for each block; with two rows each that is all that it does."""
+    n, k, d = 40, 1 << 17, 2
+    vectors, codebook = normal(n, d, seed=1), normal(k, d)
+    with Largest() as largest:
+        ids = search._search(vectors, codebook)
+    assert largest.numel == 16 * k
+    monkeypatch.setattr(search, "LEAST_ROWS", 1)
+    assert torch.equal(ids, search._search(vectors, codebook))
 
 
 # Torch's own compiler warns of itself in places.

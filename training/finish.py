@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,15 @@ import torch
 from torch import Tensor
 
 from vqtok import card
-from vqtok.errors import InputError
+from vqtok.checkpoints.report import SCHEMA
+from vqtok.errors import InputError, LoadError
 from vqtok.folders import settings_of, unstarted
 from vqtok.hub import of_run
-from vqtok.obtain import obtain
+from vqtok.obtain import obtain, read_report
 from vqtok.preprocess import Preprocess
 from vqtok.tokenizer import VisualTokenizer
 from vqtok.training.reports.metrics import FILE, read_metrics
-from vqtok.training.reports.story import Facts, tell
+from vqtok.training.reports.story import Facts, placeless, tell
 from vqtok.training.settings import Settings
 
 __all__ = ["FOLDER", "LatentSums", "finish"]
@@ -78,12 +80,14 @@ def finish(
     latents: LatentSums,
     facts: Facts,
     force: bool = False,
+    keep: Callable[[Path], None] | None = None,
 ) -> Path:
     """Writes `run_dir/tokenizer`, in the place of one that is there, and returns its path.
 
     `model.config` gets the scale and the shift of its latents. The folder is a tokenizer's, that
     brings pictures or frames to `settings.data.size`. Without `force`, a codebook that has not
-    started and latents without a spread are an `InputError`.
+    started and latents without a spread are an `InputError`. `keep` writes what else is to be in
+    the folder: a discriminator.
     """
     limits = _faults(model, latents)
     if limits and not force:
@@ -98,7 +102,7 @@ def finish(
     if warned:
         facts = {**facts, "warnings": list(warned.values())}
     story = tell(settings, facts, curve, _about(latents, facts), limits)
-    return _write(model, settings, run_dir / FOLDER, story)
+    return _write(model, settings, run_dir / FOLDER, story, keep)
 
 
 def _faults(model: Any, latents: LatentSums) -> list[str]:
@@ -138,13 +142,21 @@ def _about(latents: LatentSums, facts: Facts) -> str:
     )
 
 
-def _write(model: Any, settings: Settings, folder: Path, story: str) -> Path:
+def _write(
+    model: Any,
+    settings: Settings,
+    folder: Path,
+    story: str,
+    keep: Callable[[Path], None] | None,
+) -> Path:
     """The folder beside its place first: a kill leaves the old one, the new one, or none there."""
     beside = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
     training = model.training
     _save(model.eval(), settings, beside, story)
+    if keep is not None:
+        keep(beside)
     model.train(training)
     shutil.rmtree(folder, ignore_errors=True)
     return beside.rename(folder)
@@ -162,8 +174,29 @@ def _rule(model: Any, settings: Settings) -> Preprocess:
     return Preprocess(policy="center", size=settings.data.size, stride=stride)
 
 
+def _derived(settings: Settings) -> tuple[dict[str, Any] | None, str]:
+    """What is carried on of the checkpoint that the run began with, and a sentence on it.
+
+    A run that went on from a fine-tuned one names what that went on from.
+    """
+    if settings.init is None:
+        return None, ""
+    try:
+        report = read_report(obtain(of_run(settings.init)).path)
+    except LoadError as error:
+        # Hours of training are not lost for a note.
+        why = placeless(str(error))
+        return None, f"What it went on from could not be read again for its licence: {why}.\n\n"
+    if not report:
+        return None, ""
+    origin = report.get("derived_from", report)
+    kept = {name: origin[name] for name in ("family", "title", "licence", "source")}
+    return {"schema": SCHEMA, "derived_from": kept}, f"{card.derived(kept)}\n\n"
+
+
 def _save(model: Any, settings: Settings, folder: Path, story: str) -> None:
     tok = VisualTokenizer.from_model(model, _rule(model, settings))
+    tok.conversion, origin = _derived(settings)
     tok.save_pretrained(folder)
-    text = card.model_card(tok, title=settings.name, story=story)
+    text = card.model_card(tok, title=settings.name, story=origin + story)
     (folder / "README.md").write_text(text, encoding="utf-8")

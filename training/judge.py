@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from vqtok.errors import ConfigError
+from vqtok.training.kept import keep
 from vqtok.training.losses import GAN_LOSSES
 from vqtok.training.losses.adaptive import adaptive_weight
 from vqtok.training.losses.feature_matching import feature_matching
@@ -35,6 +37,8 @@ class Judge:
 
     origin  what became of the discriminator that the tokenizer which init names keeps; None where
             there is no such tokenizer
+    args    the settings that its network was made with
+    has_learnt  whether, when the run ends, it is more than what was drawn
     """
 
     def __init__(
@@ -48,6 +52,9 @@ class Judge:
         self.lecam = LeCAM(wanted.lecam_decay).to(accelerator.device) if wanted.lecam else None
         kept = kept_of(settings)
         self.origin = None if kept is None else kept.said(wanted)
+        self.args = wanted.args if kept is None else kept.args(wanted)
+        went_on = kept is not None and kept.fits(wanted)
+        self.has_learnt = went_on or discriminator_learns(wanted, settings.steps - 1)
         network = make_discriminator(wanted, model.config.in_channels, kept).to(accelerator.device)
         optimizer = make_optimizer(network.parameters(), wanted.optimizer)
         self.network = network
@@ -136,6 +143,11 @@ class Judge:
         if self.lecam is not None and self.means:
             real, fake = mean_over_ranks(torch.stack(self.means).mean(0))
             self.lecam.update(real, fake)
+
+    def keep(self, folder: Path) -> None:
+        """Writes the network beside a tokenizer, for runs that go on from both."""
+        if self.has_learnt:
+            keep(self.network, self.settings.name, self.args, folder)
 
     def state_dict(self) -> dict[str, Any]:
         """See `Step.state_dict`."""

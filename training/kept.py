@@ -1,23 +1,40 @@
-"""A discriminator that a converted tokenizer keeps beside its weights, to train on with."""
+"""The discriminator that a tokenizer's folder keeps beside its weights, to train on with.
+
+A run writes its own, and in the file's header which it is, with which settings. Files without that
+are PatchGANs with batch norms, which taming-transformers trains and `vqtok.checkpoints` keeps.
+"""
 
 from __future__ import annotations
 
+import inspect
+import json
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vqtok.autoencoders.weights import stored_tensors
 from vqtok.errors import ConfigError
 from vqtok.obtain import DISCRIMINATOR
+from vqtok.training.discriminators import DISCRIMINATORS
 from vqtok.training.settings import Discriminator
 
-__all__ = ["Kept"]
+__all__ = ["Kept", "keep"]
 
-NAME = "patchgan"  # of those that `vqtok.checkpoints` keeps
+HEADER = "discriminator"  # the key of a file's header that says which it is
+TAMING = "patchgan"  # of those that `vqtok.checkpoints` keeps
 FIRST = "blocks.0.0.weight"
-DEFAULTS = {"channels": 64, "layers": 3, "norm": "group"}
+
+
+def keep(network: nn.Module, name: str, args: dict[str, Any], folder: Path) -> None:
+    """Writes a discriminator, made by that name with these settings, into a tokenizer's folder."""
+    # Contiguous, each with memory of its own, as safetensors wants them.
+    tensors = {key: tensor.clone().contiguous() for key, tensor in network.state_dict().items()}
+    header = json.dumps({"name": name, "args": {**_defaults(name), **args}}, sort_keys=True)
+    save_file(tensors, folder / DISCRIMINATOR, metadata={HEADER: header})
 
 
 class Kept:
@@ -31,16 +48,37 @@ class Kept:
 
     @cached_property
     def weights(self) -> dict[str, Tensor]:
-        """By the names of our PatchGAN; {} where there is none."""
+        """By the names of our networks; {} where there is none."""
         return dict(stored_tensors([self.file])) if self.file.is_file() else {}
 
-    @cached_property
+    @property
+    def name(self) -> str:
+        """The name that it has in `DISCRIMINATORS`."""
+        return self._made[0]
+
+    @property
     def own_args(self) -> dict[str, Any]:
-        """With which a PatchGAN has these weights: those that taming-transformers trains."""
+        """With which that has these weights."""
+        return self._made[1]
+
+    @cached_property
+    def _made(self) -> tuple[str, dict[str, Any]]:
+        with safe_open(self.file, framework="pt") as file:
+            header = (file.metadata() or {}).get(HEADER)
+        try:
+            if header is not None:
+                said = json.loads(header)
+                return str(said["name"]), dict(said["args"])
+        except (KeyError, TypeError, ValueError):
+            raise self._strange() from None
         if FIRST not in self.weights:
-            raise ConfigError(f"{self.file} holds no discriminator of this package")
+            raise self._strange()
         last = max(int(key.split(".")[1]) for key in self.weights)
-        return {"channels": len(self.weights[FIRST]), "layers": last - 1, "norm": "batch"}
+        args = {"channels": len(self.weights[FIRST]), "layers": last - 1, "norm": "batch"}
+        return TAMING, args
+
+    def _strange(self) -> ConfigError:
+        return ConfigError(f"{self.file} holds no discriminator of this package")
 
     def args(self, wanted: Discriminator) -> dict[str, Any]:
         """The wanted ones or, where nobody wants any, those of the kept one."""
@@ -48,9 +86,9 @@ class Kept:
 
     def fits(self, wanted: Discriminator) -> bool:
         """Whether the wanted discriminator can go on from it."""
-        if not self.weights or wanted.name != NAME:
+        if not self.weights or wanted.name != self.name:
             return False
-        return not wanted.args or {**DEFAULTS, **wanted.args} == self.own_args
+        return not wanted.args or {**_defaults(self.name), **wanted.args} == self.own_args
 
     def load(self, network: nn.Module) -> None:
         """Into a network that it fits; `ConfigError` where its shapes are others after all."""
@@ -69,7 +107,14 @@ class Kept:
         if self.fits(wanted):
             return f"the discriminator goes on from the one that {self.init} keeps"
         args = ", ".join(f"{name}={value}" for name, value in self.own_args.items())
+        named = "" if wanted.name == self.name else f" with discriminator.name={self.name} and"
         return (
-            f"the discriminator is new: {self.init} keeps a {NAME} with {args}, and would go on "
-            f"from it without discriminator.args, or with these"
+            f"the discriminator is new: {self.init} keeps a {self.name} with {args}, and would go "
+            f"on from it{named} without discriminator.args, or with these"
         )
+
+
+def _defaults(name: str) -> dict[str, Any]:
+    """The settings of a discriminator and their defaults, but for what pixels say."""
+    parameters = inspect.signature(DISCRIMINATORS[name]).parameters
+    return {key: given.default for key, given in parameters.items() if key != "in_channels"}

@@ -180,7 +180,7 @@ class Run:
         return step
 
     def _finish(self) -> Path:
-        latents = self.validator.latents()
+        latents, judge = self.validator.latents(), self.step.judge
         if self.accelerator.is_main_process:
             with self.validator.weights():
                 finish(
@@ -189,6 +189,7 @@ class Run:
                     self.output,
                     latents=latents,
                     facts=self._facts(),
+                    keep=None if judge is None else judge.keep,
                 )
         self.accelerator.wait_for_everyone()
         return self.output / TOKENIZER

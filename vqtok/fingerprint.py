@@ -109,8 +109,8 @@ def _settings(
     That of the convolutional one is left out: its prints are older than the other architectures.
     """
     defaults = _defaults(kind)
-    chosen = {name: _plain(config[name]) for name in names}
-    own = {name: value for name, value in chosen.items() if value != _plain(defaults[name])}
+    whole = kind.canonical({name: _plain(config[name]) for name in defaults})
+    own = {name: whole[name] for name in names if whole[name] != _plain(defaults[name])}
     architecture = next(name for name in AUTOENCODERS if issubclass(kind, AUTOENCODERS[name]))
     return own if architecture == "cnn" else {**own, "architecture": architecture}
 

@@ -25,6 +25,9 @@ __all__ = ["float64", "highest", "nearest"]
 # Scores held at a time. On a CPU a block should stay in cache; a GPU wants enough rows to fill it.
 CPU_BLOCK = 1 << 18
 GPU_BLOCK = 1 << 26
+# Rows in a block at the least. The codebook is read once a block, and with fewer rows that is what
+# takes the time. It bounds a block of scores by 64 bytes a code where that is more.
+LEAST_ROWS = 16
 # Float64 differences held at a time while near ties are decided.
 EXACT_BLOCK = 1 << 22
 # Near ties a row above which float64 scores sort them out first, and doubles among the codes go.
@@ -163,7 +166,7 @@ def _lengths(rows: Tensor) -> Tensor:
 def _search(vectors: Tensor, codebook: Tensor, kind: type[_Table] = _Table) -> Tensor:
     table = kind(codebook)
     block = GPU_BLOCK if vectors.is_cuda else CPU_BLOCK
-    parts = torch.split(vectors, max(1, block // len(codebook)))
+    parts = torch.split(vectors, max(LEAST_ROWS, block // len(codebook)))
     return torch.cat([_search_block(part, table) for part in parts])
 
 

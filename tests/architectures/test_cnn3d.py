@@ -225,6 +225,18 @@ def test_each_later_token_sees_all_its_frames_and_some_before() -> None:
     assert seen.min() > 0
 
 
+def test_residuals_are_slight_at_the_start() -> None:
+    """A tenth of what they would be with weights that keep the variance, beside 1 passing by."""
+    torch.manual_seed(0)
+    net = ARCHITECTURES["cnn3d"](**{**SETTINGS, "block_out_channels": (64, 64, 64)})
+    blocks = [m for n in (net.encoder, net.decoder) for m in n.modules() if isinstance(m, Residual)]
+    x = noise(1, 64, 3, 8, 8)
+    for block in blocks:
+        with torch.no_grad():
+            share = (block(x) - x).std().item()
+        assert 0.03 < share < 0.12
+
+
 def test_it_learns_from_the_first_step_on() -> None:
     """With torch's own start it stays for long at what it makes of grey: the mean of `x.abs()`."""
     torch.manual_seed(0)

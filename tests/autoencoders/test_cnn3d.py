@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from vqtok import fingerprint
 from vqtok.autoencoders import AUTOENCODERS, AutoencoderVQCausal3D
 from vqtok.errors import CodesError, ConfigError, ImageError
+from vqtok.preprocess import Preprocess
 
 
 def model(**changes: Any) -> AutoencoderVQCausal3D:
@@ -171,3 +173,41 @@ def test_there_is_no_such_class_in_diffusers() -> None:
         "diffusers has no class for this AutoencoderVQCausal3D; save_pretrained writes a folder "
         "that vqtok and transformers read"
     )
+
+
+@pytest.mark.parametrize(
+    ("layers", "other"),
+    [
+        ({"layers_per_block": 1}, {"layers_per_block": (1, 1)}),
+        ({"decoder_layers_per_block": None}, {"decoder_layers_per_block": (0, 1)}),
+        ({"decoder_layers_per_block": 1}, {"decoder_layers_per_block": (1, 1)}),
+        ({"temporal_downsample": (True,)}, {"temporal_downsample": (1,)}),
+    ],
+)
+def test_one_network_has_one_print(
+    layers: dict[str, Any], other: dict[str, Any], tmp_path: Path
+) -> None:
+    rule = Preprocess(policy="center", size=16, stride=2)
+    base = {
+        "block_out_channels": (8, 8),
+        "temporal_downsample": (True,),
+        "layers_per_block": (0, 1),
+    }
+    one, two = (toy("cnn3d", **{**base, **how}) for how in (layers, other))
+    found = fingerprint.of_model(one, rule)
+    assert found == fingerprint.of_model(two, rule)
+    two.save_pretrained(tmp_path)
+    assert found == fingerprint.of_folder(tmp_path, rule)
+
+
+def test_its_print_is_pinned() -> None:
+    """Settings are named as ever: token sets are kept for years."""
+    kind = AUTOENCODERS["cnn3d"]
+    whole = fingerprint._defaults(kind) | {
+        "layers_per_block": (1, 0, 1, 1),
+        "decoder_layers_per_block": (2, 0, 1, 1),
+    }
+    named = {"architecture": "cnn3d", "layers_per_block": [1, 0, 1, 1]}
+    assert fingerprint._settings(kind, whole, kind.ENCODER_SETTINGS) == named
+    decoder = named | {"decoder_layers_per_block": [2, 0, 1, 1]}
+    assert fingerprint._settings(kind, whole, kind.DECODER_SETTINGS) == decoder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from autoencoders.toys import TOYS, pixels, signed, toy
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 import vqtok
 from vqtok import VisualTokenizer, fingerprint, probe
@@ -115,15 +117,24 @@ def test_a_training_forward_changes_nothing_but_gradients(name: str) -> None:
 @every
 def test_gradient_checkpointing(name: str) -> None:
     ours = toy(name).train()
-    seen: list[int] = []
-    for module in ours.modules():
-        module.register_forward_pre_hook(lambda *_: seen.append(1))
+    seen: Counter[str] = Counter()
+    for part in ("encoder", "decoder"):
+        for module in ours.get_submodule(part).modules():
+            module.register_forward_pre_hook(lambda *_, part=part: seen.update([part]))
     plain = gradients(ours)
-    once = len(seen)
-    ours.enable_gradient_checkpointing()
+    once = dict(seen)
+    calls: list[object] = []
+
+    def noted(block: Any, *args: Any) -> Any:
+        calls.append(block)
+        return checkpoint(block, *args, use_reentrant=False)
+
+    ours.enable_gradient_checkpointing(noted)
     assert ours.is_gradient_checkpointing
     again = gradients(ours)
-    assert len(seen) > 2 * once  # some are run again in the backward pass
+    assert len(calls) >= 2
+    # Some of either network are run again in the backward pass.
+    assert all(seen[part] > 2 * once[part] for part in once) and len(once) == 2
     assert all(torch.equal(plain[key], again[key]) for key in plain)
 
 
@@ -380,3 +391,24 @@ def test_a_tokenizer_and_its_folder(name: str, tmp_path: Path) -> None:
     one, other = (t.decode(ids, output_type="np") for t in (tok, again))
     assert (one == other).all() and one.shape == (*picture.shape[:-3], 32, 32, 3)
     assert probe.check(tmp_path, again.model).verdict == "exact"
+
+
+@every
+def test_what_is_no_tensor_or_has_another_grid(name: str) -> None:
+    ours = toy(name)
+    codes = ours.encode_codes(pixels(ours))
+    assert message(ImageError, ours.encode_codes, pixels(ours).numpy()) == (
+        "pixels are a tensor here; got ndarray"
+    )
+    assert message(CodesError, ours.decode_codes, codes.tolist()) == (
+        "codes are a tensor here; got list"
+    )
+    if ours.code_axes > 1:
+        other = tuple(side + 1 for side in codes.shape[1:])
+        assert message(CodesError, ours.decode_codes, codes, grid=other) == (
+            f"codes of the shape {tuple(codes.shape)} have no grid of {' x '.join(map(str, other))}"
+        )
+    axes = "height and width" if len(ours.stride) == 2 else "frames, height and width"
+    if ours.only_size is None:
+        what = "clip" if ours.is_video else "picture"
+        assert message(ImageError, ours.grid_of, (8,)) == f"a {what} has the axes {axes}; got (8,)"

@@ -138,6 +138,7 @@ def test_a_misspelt_name_does_not_ask_the_hub() -> None:
         AutoencoderVQ.from_pretrained("photo-tny")
     assert str(error.value) == (
         "there is no tokenizer called 'photo-tny', neither in the package nor as a folder. Did you "
-        "mean 'photo-tiny'? Known: photo-tiny. On the hub, write org/name."
+        "mean 'photo-tiny'? In the package: photo-tiny; `vqtok info --list` names other projects' "
+        "checkpoints. On the hub, write org/name."
     )
     assert AutoencoderVQ.from_pretrained("photo-tiny").config.num_vq_embeddings == 1024

@@ -79,6 +79,15 @@ def test_windows_are_taken_one_by_one(frames: int, places: list[int]) -> None:
     assert torch.equal(decoded(WINDOWS, *cut(expected, places, 1)), pixels)
 
 
+@pytest.mark.parametrize("frames", [1, 3, 4, 9, 13])
+def test_windows_are_those_of_the_plan(frames: int) -> None:
+    windows = WINDOWS.plan_frames(frames).windows
+    codes = list(encode_stream(WINDOWS, clip(frames).split(3, 2)))
+    assert [part.shape[1] for part in codes] == [window.tokens for window in windows]
+    pixels = decode_stream(WINDOWS, codes)
+    assert [part.shape[2] for part in pixels] == [window.frames for window in windows]
+
+
 def test_a_longer_clip_given_whole_goes_through_a_model_of_windows_as_one() -> None:
     x = clip(8)
     assert not torch.equal(encoded(WINDOWS, x), WINDOWS.encode_codes(x))

@@ -77,3 +77,23 @@ def test_margins_along_some_dimensions() -> None:
     sloped = torch.tensor([[0.0, 0.0], [2.0, 1.0]])
     far = margins(torch.tensor([[0.4, 0.0]]), sloped, torch.tensor([0]), free=1)
     assert far.tolist() == [pytest.approx(0.85)]  # |(x, 0) - (2, 1)| = x at x = 1.25
+
+
+def test_codes_that_have_faded_away_are_nobody_s() -> None:
+    """A running mean that nothing comes to has a length of next to nothing, and no direction."""
+    table = Codebook(6, 8, cosine=True)
+    torch.manual_seed(0)
+    rows = torch.randn(200, 8)
+    with torch.no_grad():
+        table.weight.copy_(torch.randn(6, 8))
+        table.weight[[0, 3]] *= 1e-30
+    live = [1, 2, 4, 5]
+    alone = Codebook(4, 8, cosine=True)
+    with torch.no_grad():
+        alone.weight.copy_(table.weight[live])
+    assert torch.equal(table(rows), torch.tensor(live)[alone(rows)])
+    assert torch.equal(table(rows, margin=True), alone(rows, margin=True))
+    assert table(torch.tensor([0])).norm() < 1e-6
+    with torch.no_grad():
+        table.weight.zero_()
+    assert table(rows).unique().tolist() == [0]

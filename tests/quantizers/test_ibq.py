@@ -135,6 +135,18 @@ def test_blocks_are_not_kept_for_the_backward_pass(monkeypatch: pytest.MonkeyPat
     assert max(sizes) < 20 * 64
 
 
+def test_without_gradients_eval_takes_no_softmax(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, z = made(), latents(CASE)
+    whole = ours(z)
+    monkeypatch.setattr(ibq, "mix", lambda *_: pytest.fail("scores of all codes were made"))
+    with torch.no_grad():
+        out = ours.eval()(z)
+    assert torch.equal(out.codes, whole.codes) and torch.equal(out.z, whole.z)
+    assert set(out.losses) == {"commit", "codebook", "double"}
+    assert all(torch.equal(loss, whole.losses[name]) for name, loss in out.losses.items())
+    assert ours.total_loss(out.losses) == 2.25 * out.losses["commit"]
+
+
 def test_the_gradient_crosses_in_eval() -> None:
     ours, z = made().eval(), latents(CASE).requires_grad_()
     ours(z).z.sum().backward()

@@ -11,14 +11,17 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from checkpoints import toy_family
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vqtok import VisualTokenizer, fingerprint
 from vqtok.autoencoders import AutoencoderVQ, AutoencoderVQTimesformer
 from vqtok.card import fingerprint_table
+from vqtok.commands.info import _source
 from vqtok.errors import InputError
 from vqtok.metrics.pixels import from_uint8
+from vqtok.obtain import obtain
 from vqtok.preprocess import Preprocess
 from vqtok.training.finish import LatentSums, finish
 from vqtok.training.reports.metrics import MetricsFile
@@ -73,6 +76,40 @@ def test_half_precision_is_summed_in_full() -> None:
 
 def test_of_nothing_there_is_no_mean() -> None:
     assert math.isnan(LatentSums().mean) and math.isnan(LatentSums().deviation)
+
+
+def test_what_it_went_on_from_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VQTOK_CACHE", str(tmp_path / "cache"))
+    toy_family.register(monkeypatch)
+    toy_family.file(tmp_path / "a.ckpt")
+    said = (
+        "It went on from a toy (family `toy`, `a.ckpt`), whose licence is, as far as it is known: "
+        "a toy's licence.\n"
+    )
+    init = tmp_path / "a.ckpt"
+    for run in ("first", "second"):
+        model, x = tiny.model(), pixels()
+        settings = SETTINGS.model_copy(update={"init": str(init)})
+        init = finish(model, settings, tmp_path / run, latents=measured(model, x), facts=FACTS)
+        assert said in (init / "README.md").read_text()
+        report = json.loads((init / "conversion.json").read_text())
+        assert report.keys() == {"schema", "derived_from"}
+        assert report["derived_from"]["licence"] == "a toy's licence"
+        assert report["derived_from"]["source"]["file"] == "a.ckpt"
+    VisualTokenizer.from_pretrained(init).save_pretrained(tmp_path / "copy")
+    assert said in (tmp_path / "copy/README.md").read_text()
+    found = _source(obtain(tmp_path / "copy"))
+    assert (found["family"], found["derived_from"]["family"]) == ("vqtok", "toy")
+
+
+def test_what_it_went_on_from_is_gone(tmp_path: Path) -> None:
+    model, x = tiny.model(), pixels()
+    settings = SETTINGS.model_copy(update={"init": str(tmp_path / "gone.ckpt")})
+    folder = finish(model, settings, tmp_path, latents=measured(model, x), facts=FACTS)
+    assert (
+        "What it went on from could not be read again for its licence: there is no file gone.ckpt."
+    ) in (folder / "README.md").read_text()
+    assert not (folder / "conversion.json").exists()
 
 
 def test_a_folder_that_loads_with_scale_and_shift(tmp_path: Path) -> None:

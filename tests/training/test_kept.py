@@ -7,14 +7,19 @@ from typing import Any
 
 import pytest
 import small_run
+import tiny
 import torch
 import yaml
 from checkpoints.samples import taming
 from safetensors.torch import save_file
 
+from vqtok import VisualTokenizer, fingerprint
+from vqtok.autoencoders import AutoencoderVQ
 from vqtok.checkpoints.patchgan import weights
 from vqtok.errors import ConfigError
-from vqtok.training.kept import Kept
+from vqtok.training import checkpoints
+from vqtok.training.discriminators.layers import Patches
+from vqtok.training.kept import Kept, keep
 from vqtok.training.launch import make_accelerator
 from vqtok.training.loop import train
 from vqtok.training.outlook import outlook
@@ -80,10 +85,19 @@ def test_without_args_it_is_gone_on_from(kept: Kept) -> None:
 def test_another_one_is_new(kept: Kept, wanted: Discriminator) -> None:
     network = make_discriminator(wanted, 3, kept)
     assert network.state_dict().keys() != kept.weights.keys() or not kept.fits(wanted)
+    named = "" if wanted.name == "patchgan" else "with discriminator.name=patchgan and "
     assert kept.said(wanted) == (
         "the discriminator is new: start keeps a patchgan with channels=8, layers=2, norm=batch, "
-        "and would go on from it without discriminator.args, or with these"
+        f"and would go on from it {named}without discriminator.args, or with these"
     )
+
+
+def test_what_is_not_said_is_as_it_is_by_default(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not kept.fits(Discriminator(args={"channels": 8}))
+    monkeypatch.setattr(Patches.__init__, "__defaults__", (3, 64, 2, "batch"))
+    assert kept.fits(Discriminator(args={"channels": 8}))
 
 
 def test_a_tokenizer_that_keeps_none(tmp_path: Path) -> None:
@@ -110,6 +124,36 @@ def test_a_file_of_something_else(tmp_path: Path) -> None:
     assert str(error.value) == f"{strange.file} holds no discriminator of this package"
 
 
+@pytest.mark.parametrize("header", ["{", "{}", "[]", '{"name": "patchgan", "args": 1}'])
+def test_a_header_of_something_else(header: str, tmp_path: Path) -> None:
+    file = tmp_path / "discriminator.safetensors"
+    save_file(weights(taming.judge()), file, metadata={"discriminator": header})
+    with pytest.raises(ConfigError) as error:
+        Kept("start", tmp_path).fits(Discriminator())
+    assert str(error.value) == f"{file} holds no discriminator of this package"
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "whole"),
+    [
+        ("patchgan", {"layers": 1}, {"channels": 64, "layers": 1, "norm": "group"}),
+        ("patchgan3d", {"channels": 4}, {"channels": 4, "layers": 3, "norm": "group"}),
+        ("stylegan", {"size": 16, "most": 8}, {"size": 16, "multiplier": 2, "most": 8}),
+    ],
+)
+def test_every_kind_is_kept(
+    name: str, args: dict[str, Any], whole: dict[str, Any], tmp_path: Path
+) -> None:
+    network = make_discriminator(Discriminator(name=name, args=args), 4)
+    keep(network, name, args, tmp_path)
+    found = Kept("start", tmp_path)
+    assert (found.name, found.own_args) == (name, whole)
+    for wanted in (Discriminator(name=name), Discriminator(name=name, args=args)):
+        again = make_discriminator(wanted, 4, found).state_dict()
+        assert all(torch.equal(again[key], was) for key, was in network.state_dict().items())
+    assert not found.fits(Discriminator(name=name, args={**args, next(iter(args)): 32}))
+
+
 def test_a_step_begins_with_it(settings: Settings, tmp_path: Path) -> None:
     step = Step(make_accelerator(settings, tmp_path), settings, make_model(settings))
     assert step.judge is not None
@@ -126,3 +170,49 @@ def test_a_run_says_what_became_of_it(
     assert said in outlook(settings).facts
     train(settings, tmp_path / "run")
     assert said in " ".join(capsys.readouterr().err.split())
+
+
+def trained(init: Path, folder: Path, **judge: Any) -> Path:
+    """The tokenizer after two steps from `init`."""
+    data = small_run.pictures(folder.parent / "pictures.npy", count=8)
+    given: dict[str, Any] = {
+        "init": str(init),
+        "data": {"path": str(data), "size": 16, "hold_out": 2, "workers": 0},
+        "discriminator": {"start": 0, "optimizer": {"lr": 1e-3}, **judge},
+        "batch_size": 4,
+        "steps": 2,
+    }
+    return train(Settings.model_validate(given), folder)
+
+
+def judged(tokenizer: Path) -> dict[str, torch.Tensor]:
+    return dict(Kept("", tokenizer).weights)
+
+
+def test_one_run_after_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run keeps its discriminator beside its tokenizer, and the next one goes on from it."""
+    tiny.tokenizer().save_pretrained(tmp_path / "start")
+    first = trained(tmp_path / "start", tmp_path / "first", args={"channels": 8, "layers": 1})
+    newest = max((tmp_path / "first" / "checkpoints").glob("*.pt"))
+    state = checkpoints.read(newest)["run"]["judge"]["network"]
+    assert judged(first).keys() == state.keys()
+    assert all(torch.equal(tensor, state[key]) for key, tensor in judged(first).items())
+    capsys.readouterr()
+    second = trained(tmp_path / "first", tmp_path / "second")
+    said = f"the discriminator goes on from the one that {tmp_path / 'first'} keeps"
+    assert said in " ".join(capsys.readouterr().err.split())
+    assert Kept("", second).own_args == {"channels": 8, "layers": 1, "norm": "group"}
+    before, after = judged(first), judged(second)
+    far = max((before[key] - after[key]).abs().max().item() for key in before)
+    assert 0 < far < 1e-2  # two steps of Adam
+    for folder in (first, second):
+        tok = VisualTokenizer.from_pretrained(folder)
+        assert tok.fingerprint == fingerprint.of_folder(folder, tok.settings)
+        AutoencoderVQ.from_pretrained(folder)
+
+
+def test_one_that_has_learnt_nothing_is_not_kept(tmp_path: Path) -> None:
+    tiny.tokenizer().save_pretrained(tmp_path / "start")
+    small = {"channels": 8, "layers": 1}
+    after = trained(tmp_path / "start", tmp_path / "run", args=small, start=2)
+    assert judged(after) == {}

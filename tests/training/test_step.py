@@ -171,6 +171,30 @@ def test_the_discriminator_gets_no_gradient_from_the_other(make: Make) -> None:
         assert torch.equal(tensor, other.judge.network.state_dict()[name])  # type: ignore[union-attr]
 
 
+def test_norms_over_the_batch_judge_pictures_apart_from_reconstructions(make: Make) -> None:
+    """They would tell the two apart by the statistics alone, which the autoencoder never sees."""
+    args = {"channels": 8, "layers": 1, "norm": "batch"}
+    judge = make(discriminator={**small_run.DISCRIMINATOR, "args": args, "r1": 0.0}).judge
+    assert judge is not None
+    judge.begin_step(6)
+    x = from_uint8(pixels(0))
+    rec = 0.3 * x - 0.2
+    with torch.no_grad():
+        apart = judge.network(x), judge.network(rec)
+    seen: list[tuple[Tensor, Tensor]] = []
+    loss = judge.loss
+
+    class Noting:
+        def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
+            seen.append((real.detach(), fake.detach()))
+            return loss.discriminator(real, fake)
+
+    judge.loss = Noting()  # type: ignore[assignment]
+    judge.learn(6, x, rec)
+    for found, expected in zip(seen[0], apart, strict=True):
+        torch.testing.assert_close(found, expected)
+
+
 def test_a_temperature_falls(make: Make) -> None:
     anneal = {"temperature": {"start": 1.0, "end": 0.25, "steps": 2}}
     step = make(quantizer="gumbel", codebook=CODEBOOKS["gumbel"], estimator=None, anneal=anneal)

@@ -77,17 +77,17 @@ class FrameConv(nn.Conv2d):
 
     def forward(self, x: Tensor, past: Past | None = None) -> Tensor:
         """(B, C, T, H, W) -> (B, out, T, H', W')."""
-        batch = len(x)
+        batch = x.shape[0]  # not len(), which is a constant to whoever exports
         frames = rearrange(_last(x), "b t h w c -> (b t) h w c")
         out = _last(super().forward(_first(frames)))
         return _first(rearrange(out, "(b t) h w c -> b t h w c", b=batch))
 
 
 class ChannelNorm(nn.LayerNorm):
-    """LayerNorm over the channels of each position."""
+    """LayerNorm over the channels of each position, which lie side by side in memory then."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, T, H, W) -> the same shape."""
+        """(B, C, *grid) -> the same shape."""
         return _first(super().forward(_last(x)))
 
 

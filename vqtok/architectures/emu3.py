@@ -140,7 +140,7 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor, past: Past | None = None) -> Tensor:
         """Pixels to latents; with a past, those of the frames that come next."""
         h: Tensor = self.frames(rearrange(x, "b c t h w -> (b t) c h w"))
-        h = rearrange(h, "(b t) c h w -> b c t h w", b=len(x))
+        h = rearrange(h, "(b t) c h w -> b c t h w", b=x.shape[0])
         for conv in self.time_convs:
             h = F.silu(conv(h, past))
         for block in self.time_blocks:
@@ -166,4 +166,4 @@ class Decoder(nn.Module):
             both = F.silu(conv(both.repeat_interleave(2, 2), past))
         h, seen = rearrange(both, "(two b) c t h w -> two (b t) c h w", two=2)
         pixels: Tensor = self.frames(h, seen)
-        return rearrange(pixels, "(b t) c h w -> b c t h w", b=len(latents))
+        return rearrange(pixels, "(b t) c h w -> b c t h w", b=latents.shape[0])

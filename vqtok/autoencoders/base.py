@@ -18,12 +18,13 @@ from torch import Tensor, nn
 
 from vqtok.architectures import Architecture
 from vqtok.autoencoders.building import execution_device, make_quantizer
-from vqtok.autoencoders.grids import OnGrids
+from vqtok.autoencoders.grids import OnGrids, by
 from vqtok.autoencoders.outputs import AutoencoderVQOutput, VQEncoderOutput
 from vqtok.autoencoders.pixels import PixelRange, as_signed
 from vqtok.autoencoders.tiling import Tiling, in_slices
 from vqtok.errors import CodesError, ConfigError, InputError, LoadError
 from vqtok.estimators import Loss
+from vqtok.layouts import shape_of
 from vqtok.precision import Precision, arithmetic
 from vqtok.quantizers import TRAINING_STATE
 from vqtok.registry import Registry
@@ -83,6 +84,14 @@ class AutoencoderBase(OnGrids, ModelMixin, AttentionMixin, AutoencoderMixin, Con
     @abstractmethod
     def last_layer(self) -> nn.Parameter:
         """The decoder's last weight, where the share of an adversarial loss is measured."""
+
+    @classmethod
+    def canonical(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        """Settings, as JSON gives them, in the one spelling of them that enters the fingerprint.
+
+        A class overrides it where several spellings make one network.
+        """
+        return settings
 
     # --- parts ------------------------------------------------------------------------------
 
@@ -227,6 +236,8 @@ class AutoencoderBase(OnGrids, ModelMixin, AttentionMixin, AutoencoderMixin, Con
         `grid` is for codes of several scales (B, L) of which it is not clear what they cover.
         """
         self._check_codes(codes)
+        if grid is not None and self.quantize.codes_shape(shape_of(grid)) != (*codes.shape[1:],):
+            raise CodesError(f"codes of the shape {tuple(codes.shape)} have no grid of {by(grid)}")
         codes = codes.to(execution_device(self))
         with arithmetic(precision, codes.device):
             vectors = self.quantize.decode(codes, grid)
@@ -236,6 +247,8 @@ class AutoencoderBase(OnGrids, ModelMixin, AttentionMixin, AutoencoderMixin, Con
 
     def _check_codes(self, codes: Tensor) -> None:
         """Raises where codes are not a batch of grids; the quantizer looks at their values."""
+        if not isinstance(codes, Tensor):
+            raise CodesError(f"codes are a tensor here; got {type(codes).__name__}")
         depth, axes = self.quantize.depth, code_names(self.code_axes)
         if codes.ndim != 1 + len(axes) + bool(depth) or not codes.numel():
             raise CodesError(

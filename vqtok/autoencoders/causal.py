@@ -42,7 +42,8 @@ class AutoencoderCausal(AutoencoderClips):
     first `lead` frames, then s frames at a time. So memory is bounded, and a clip has the same
     codes, bit for bit, whether it is given whole or comes in as a stream, and whatever follows.
     With gradients, and in compiled or exported programs, a clip goes through as one; that is the
-    same up to rounding.
+    same up to rounding. A program that takes any number of frames takes clips of two tokens or
+    more: torch traces a length of one apart, so pictures have a program of their own.
     """
 
     causal: ClassVar[bool] = True

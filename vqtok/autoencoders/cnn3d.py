@@ -90,6 +90,21 @@ class AutoencoderVQCausal3D(AutoencoderCausal):
         )
         self._assemble(net)
 
+    @classmethod
+    def canonical(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        """See `AutoencoderBase.canonical`: a number of layers stands for as many everywhere."""
+        levels = len(settings["block_out_channels"])
+        down, up = (
+            [given] * levels if isinstance(given, int) else given
+            for given in (settings["layers_per_block"], settings["decoder_layers_per_block"])
+        )
+        halves = [bool(each) for each in settings["temporal_downsample"]]
+        return settings | {
+            "layers_per_block": down,
+            "decoder_layers_per_block": None if up == down else up,
+            "temporal_downsample": halves,
+        }
+
     @property
     def last_layer(self) -> nn.Parameter:
         """See `AutoencoderBase.last_layer`."""

@@ -19,6 +19,7 @@ def grid_of(size: Sequence[int], stride: Sequence[int], *, causal: bool = False)
 
     causal  the first frame is a token by itself, so that there are 1 + n * stride frames
     """
+    _check_axes(size, stride)
     early = _early(stride, causal)
     wrong = any(
         side < 1 or (side - first) % step
@@ -36,11 +37,18 @@ def grid_of(size: Sequence[int], stride: Sequence[int], *, causal: bool = False)
 
 def size_of(grid: Sequence[int], stride: Sequence[int], *, causal: bool = False) -> tuple[int, ...]:
     """Tokens (h, w) or (t, h, w) -> pixels, an axis each."""
+    _check_axes(grid, stride)
     early = _early(stride, causal)
     return tuple(
         first + (cells - first) * step
         for cells, step, first in zip(grid, stride, early, strict=True)
     )
+
+
+def _check_axes(sides: Sequence[int], stride: Sequence[int]) -> None:
+    if len(sides) != len(stride):
+        names = "height and width" if len(stride) == 2 else "frames, height and width"
+        raise ImageError(f"a {_what(stride)} has the axes {names}; got {tuple(sides)}")
 
 
 def by(sides: Sequence[int]) -> str:
@@ -107,6 +115,11 @@ class OnGrids:
         """Axes of one picture's or clip's codes, without that of several codes a token."""
         shape = self.quantize.codes_shape(self.grid_of(self.probe_size()))
         return len(shape) - bool(self.quantize.depth)
+
+    @property
+    def is_multiscale(self) -> bool:
+        """Whether codes of several grids follow each other, coarse to fine."""
+        return bool(self.quantize.scales_of(self.grid_of(self.probe_size())))
 
     @property
     def is_video(self) -> bool:

@@ -10,10 +10,10 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from vqtok.architectures import ARCHITECTURES
+from vqtok.architectures.causal import ChannelNorm
 from vqtok.architectures.cnn import NO_DECODER, NoDecoder
 from vqtok.autoencoders import stock
 from vqtok.autoencoders.base import AUTOENCODERS, AutoencoderBase
-from vqtok.autoencoders.norms import ChannelNorm
 from vqtok.errors import ConfigError
 
 __all__ = ["AutoencoderVQ", "ModelMixin"]  # diffusers' loader looks for ModelMixin beside the class

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.modeling_utils import ModelMixin
-from torch import nn
+from torch import Tensor, nn
 
 from vqtok.architectures import ARCHITECTURES
 from vqtok.autoencoders.base import AUTOENCODERS, AutoencoderBase
@@ -82,6 +82,11 @@ class AutoencoderVQMaskGIT(AutoencoderBase):
     def last_layer(self) -> nn.Parameter:
         """See `AutoencoderBase.last_layer`."""
         return self.decoder.get_parameter("conv_out.weight")
+
+    def _latents(self, pixels: Tensor) -> Tensor:
+        # Halving would drop what is left over at an edge.
+        self.grid_of(tuple(pixels.shape[2:]))
+        return super()._latents(pixels)
 
     def _before_codes(self, width: int, dim: int) -> nn.Module:
         return self._projection(self.config.block_out_channels[-1], dim)

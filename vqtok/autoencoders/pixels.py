@@ -72,11 +72,13 @@ def as_signed(
     grid_of  raises where a model does not take a size
     """
     what, names = ("picture", "HW") if axes == 2 else ("clip", "THW")
+    if not isinstance(x, Tensor):
+        raise ImageError(f"pixels are a tensor here; got {type(x).__name__}")
     if x.ndim != 2 + axes or x.shape[1] != channels:
         raise ImageError(
             f"pixels have the shape (B, {channels}, {', '.join(names)}); got {tuple(x.shape)}"
         )
-    if not len(x):
+    if not x.shape[0]:
         raise ImageError(f"there is no {what} in a batch of the shape {tuple(x.shape)}")
     try:
         grid_of(tuple(x.shape[2:]))
@@ -86,6 +88,8 @@ def as_signed(
         return from_uint8(x)
     if not x.is_floating_point():
         raise ImageError(f"pixels are uint8, or floats in [-1, 1]; got a tensor of {x.dtype}")
+    if torch.compiler.is_compiling():  # a program cannot look at values
+        return x
     low, high = (float(bound) for bound in x.float().aminmax())
     if not (low >= -1 - TOLERANCE and high <= 1 + TOLERANCE):
         raise ImageError(

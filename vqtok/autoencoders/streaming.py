@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import partial
-from itertools import chain, repeat
 
 import torch
 from torch import Tensor
@@ -20,6 +19,7 @@ from vqtok.autoencoders.building import execution_device
 from vqtok.autoencoders.causal import AutoencoderCausal, Progress
 from vqtok.autoencoders.pixels import as_signed
 from vqtok.errors import CodesError, ImageError, InputError
+from vqtok.frames import run_lengths
 from vqtok.precision import Precision, arithmetic
 
 __all__ = ["decode_stream", "encode_stream"]
@@ -34,7 +34,7 @@ def encode_stream(
 
     Pixels are uint8, or floats in [-1, 1], and the chunks alike but for their lengths; together
     they have a number of frames that the model takes (see `plan_frames`), or the end is an
-    `ImageError`.
+    `ImageError`. No frames have no codes, which is no error.
 
     A model that takes a clip piece by piece (an `AutoencoderCausal`) gives a token's codes at a
     time. They are those that `encode_codes` gives for the whole clip, bit for bit.
@@ -46,7 +46,7 @@ def encode_stream(
     _check_clips(model)
     if isinstance(model, AutoencoderCausal):
         return _encode_causal(model, chunks, precision)
-    windows = _runs(_pixels(chunks), repeat(_window(model)), TIME)
+    windows = _runs(_pixels(chunks), run_lengths(_window(model)), TIME)
     return (model.encode_codes(pixels, precision=precision) for pixels in windows)
 
 
@@ -60,8 +60,8 @@ def decode_stream(
     _check_clips(model)
     if isinstance(model, AutoencoderCausal):
         return _decode_causal(model, chunks, precision)
-    tokens = _window(model) // model.stride[0]
-    windows = _runs(_codes(model, chunks), repeat(tokens), TOKENS)
+    tokens = run_lengths(_window(model) // model.stride[0])
+    windows = _runs(_codes(model, chunks), tokens, TOKENS)
     return (model.decode_codes(codes, precision=precision) for codes in windows)
 
 
@@ -69,7 +69,7 @@ def _encode_causal(
     model: AutoencoderCausal, chunks: Iterable[Tensor], precision: Precision
 ) -> Iterator[Tensor]:
     progress, seen = Progress(), 0
-    for run in _runs(_pixels(chunks), chain([model.lead], repeat(model.stride[0])), TIME):
+    for run in _runs(_pixels(chunks), run_lengths(model.stride[0], model.lead), TIME):
         seen += run.shape[TIME]
         # The size is that of all that has come: it does not fit where the last token is not full.
         fits = partial(_fits, model, seen)
@@ -95,7 +95,7 @@ def _decode_causal(
     model: AutoencoderCausal, chunks: Iterable[Tensor], precision: Precision
 ) -> Iterator[Tensor]:
     progress = Progress()
-    for codes in _runs(_codes(model, chunks), repeat(1), TOKENS):
+    for codes in _runs(_codes(model, chunks), run_lengths(1), TOKENS):
         yield _decode_next(model, codes, progress, precision)
 
 

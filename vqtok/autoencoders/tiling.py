@@ -16,7 +16,7 @@ Step = Callable[[Tensor], Tensor]
 
 def in_slices(step: Step, batch: Tensor, one_by_one: bool) -> Tensor:
     """`step` over a batch, an item at a time if asked."""
-    if not one_by_one or len(batch) < 2:
+    if not one_by_one or batch.shape[0] < 2:
         return step(batch)
     return torch.cat([step(item) for item in batch.split(1)])
 

@@ -164,6 +164,10 @@ class AutoencoderVQTiTok(AutoencoderBase):
         width: int = self.config.latent_channels if own is None else own
         return width
 
+    def _latents(self, pixels: Tensor) -> Tensor:
+        self.grid_of(tuple(pixels.shape[2:]))
+        return super()._latents(pixels)
+
     def _before_codes(self, width: int, dim: int) -> nn.Module:
         return nn.Conv1d(width, dim, 1)
 

@@ -17,6 +17,8 @@ from vqtok.search import float64, nearest
 __all__ = ["STARTS", "Codebook", "TableQuantizer", "margins"]
 
 STARTS = ("data", "kaiming", "uniform", "normal")
+# A direction has the length 1, unless it is that of a vector of next to no length.
+FADED = 0.5
 # Squared distances held at a time while margins are taken.
 MARGIN_BLOCK = 1 << 22
 
@@ -34,8 +36,24 @@ class Codebook(nn.Embedding):
             table = self.table()
             if not x.is_floating_point():
                 return F.embedding(x, table)
-            ids = nearest(x, table)
+            table, owner = self._with_direction(table)
+            ids = owner[nearest(x, table)]
             return margins(x, table, ids) if margin else ids
+
+    def _with_direction(self, table: Tensor) -> tuple[Tensor, Tensor]:
+        """(K, D), (K,): codes to be compared with, and whose each is.
+
+        A running mean that nothing comes to fades to zero, which has no direction: yet it would
+        lie nearer to a vector than all codes at over 60 degrees. The first code that has one
+        stands in its place.
+        """
+        own = torch.arange(len(table), device=table.device)
+        if not self.cosine:
+            return table, own
+        faded = table.norm(dim=1) < FADED
+        first = (~faded).to(torch.int64).argmax()
+        owner = torch.where(faded, first, own)
+        return table[owner], owner
 
     def table(self) -> Tensor:
         """(K, D): the codes as they are compared and looked up."""

@@ -63,7 +63,8 @@ class IndexBackpropQuantizer(TableQuantizer):
     double            the same distance with both moved, and through the softmax
     entropy           of each vector's shares of all codes, which should be sure, minus
                       `diversity_gamma` times that of the mean shares, which should be even; at
-                      `entropy_temperature`, and left out where `entropy_loss_weight` is 0
+                      `entropy_temperature`, and left out where `entropy_loss_weight` is 0, and in
+                      eval without gradients, where nobody waits for a softmax over all codes
 
     start      "normal", "uniform" or "kaiming": there is none from data
 
@@ -115,20 +116,27 @@ class IndexBackpropQuantizer(TableQuantizer):
         with torch.autocast(z.device.type, enabled=False):
             rows = to_rows(z).float()
             ids = self.find(rows)
-            q = self.look_up(ids)
-            mixed: Mixed = self.embedding(rows, temperature=self.entropy_temperature)
-            # The difference is zero: the value of the code is exact.
-            out = q + (mixed.vectors - mixed.vectors.detach())
-            losses = {**self.losses(rows, q), "double": F.mse_loss(out, rows)}
-            if self.entropy_loss_weight:
-                even = -(mixed.shares * (mixed.shares + SMALL).log()).sum()
-                losses["entropy"] = mixed.unsure - self.diversity_gamma * even
+            out = q = self.look_up(ids)
+            entropy: dict[str, Tensor] = {}
+            if self.training or rows.requires_grad or q.requires_grad:
+                mixed: Mixed = self.embedding(rows, temperature=self.entropy_temperature)
+                # The difference is zero: the value of the code is exact.
+                out = q + (mixed.vectors - mixed.vectors.detach())
+                entropy = self._entropy(mixed)
+            losses = {**self.losses(rows, q), "double": F.mse_loss(out, rows), **entropy}
         codes = ids.view(z.shape[0], *z.shape[2:])
         return Quantized(to_grid(out, z).to(z.dtype), codes, losses, None)
 
     def losses(self, e: Tensor, q: Tensor) -> dict[str, Tensor]:
         """See `RowQuantizer.losses`."""
         return {**super().losses(e, q), "codebook": F.mse_loss(q, e.detach())}
+
+    def _entropy(self, mixed: Mixed) -> dict[str, Tensor]:
+        """The loss of that name, where it counts."""
+        if not self.entropy_loss_weight:
+            return {}
+        even = -(mixed.shares * (mixed.shares + SMALL).log()).sum()
+        return {"entropy": mixed.unsure - self.diversity_gamma * even}
 
     def total_loss(self, losses: dict[str, Tensor]) -> Tensor:
         """See `Quantizer.total_loss`."""

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from vqtok.errors import CodesError, ConfigError, InputError
 from vqtok.estimators import Loss
+from vqtok.layouts import shape_of
 from vqtok.quantizers import QUANTIZERS, Quantizer, to_rows
 from vqtok.quantizers._resample import area, bicubic
 from vqtok.quantizers.codebook import Codebook, margins
@@ -172,8 +173,7 @@ class MultiscaleQuantizer(Quantizer):
     def decode(self, codes: Tensor, grid: Sequence[int] | None = None) -> Tensor:
         """Codes (B, L) -> vectors (B, D, h, w), float32.
 
-        Without a grid it is the square one that L fits, which is the one that is trained on, too;
-        of any other the codes do not tell.
+        Without a grid it is the one that is trained on, where L fits that; codes do not tell.
         """
         self.check_codes(codes)
         *_, total = self._totals(codes.long(), self._grid(codes.shape[1], grid))
@@ -181,6 +181,7 @@ class MultiscaleQuantizer(Quantizer):
 
     def vectors(self, codes: Tensor) -> Tensor:
         """See `Quantizer.vectors`: rows of the table, which each scale spreads over its area."""
+        self.check_codes(codes[None])
         return self.table.look_up(codes)
 
     def var_inputs(self, codes: Tensor, grid: Sequence[int] | None = None) -> Tensor:
@@ -259,10 +260,11 @@ class MultiscaleQuantizer(Quantizer):
     def check_latents(self, z: Tensor) -> None:
         """Raises where z is not (B, D, h, w)."""
         super().check_latents(z)
-        if z.ndim != 4:
+        if z.ndim != 4 or not z.is_floating_point() or 0 in z.shape:
             raise InputError(
                 "latents for the quantizer 'multiscale' are those of pictures, "
-                f"(B, {self.dim}, h, w); got {tuple(z.shape)}"
+                f"(B, {self.dim}, h, w), floats, all sides at least 1; got {str(z.dtype)[6:]} "
+                f"{tuple(z.shape)}"
             )
 
     def check_codes(self, codes: Tensor) -> None:
@@ -299,6 +301,7 @@ class MultiscaleQuantizer(Quantizer):
     def _grid(self, length: int, grid: Sequence[int] | None) -> Sequence[int]:
         """The grid that so many codes cover."""
         if grid is not None:
+            grid = shape_of(grid)
             expected = self.codes_shape(grid)[0]
             if length != expected:
                 raise CodesError(
@@ -306,15 +309,14 @@ class MultiscaleQuantizer(Quantizer):
                     f"got {length}"
                 )
             return grid
-        side = 1
-        while self.codes_shape((side, side))[0] < length:
-            side += 1
-        if self.codes_shape((side, side))[0] > length:
+        trained = self.scales[-1], self.scales[-1]
+        if length != self.codes_shape(trained)[0]:
             raise CodesError(
-                f"no square grid has {length} codes at the scales {list(self.scales)}; pass the "
-                "grid (h, w) that the codes cover"
+                f"{length} codes do not tell their grid, and are not the "
+                f"{self.codes_shape(trained)[0]} of {trained[0]} x {trained[1]}, which the scales "
+                f"{list(self.scales)} are for: pass the grid (h, w) that they cover"
             )
-        return side, side
+        return trained
 
 
 def _areas(scales: Sequence[tuple[int, int]]) -> list[int]:
