@@ -125,7 +125,7 @@ def test_a_batch_size_below_one_is_wrong_usage() -> None:
         (["--size", "16", "--policy", "native"], "policy 'native' keeps each picture's own size; "
          "leave out size=16"),
         (["--policy", "centre"], "there is no policy called 'centre'. Did you mean 'center'? "
-         "Known: adm, center, extend, native, pad, stretch, taming."),
+         "Known: adm, center, extend, native, pad, stretch, taming, torchvision."),
         (["--revision", "v1"], "revision='v1' chooses a commit on the hub, but '{tok}' is the "
          "folder {tok}"),
         (["--subfolder", "inner"], "there is no folder {tok}/inner"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,41 @@ def test_any_clip_comes_back_as_long_and_large_as_it_was(name: str, frames: int)
     whole = tok.codec.decode(codes)[0]
     assert whole.shape == (plan.padded, *(-(-side // stride) * stride for side in (15, 21)), 3)
     assert np.array_equal(whole[:frames, :15, :21], back)
+
+
+@every
+@pytest.mark.parametrize("frames", [2, 4, 6, 7, 8])
+def test_the_last_frame_is_repeated(name: str, frames: int) -> None:
+    tok = tokenizer(name)
+    source = clip(frames)
+    padded = tok.plan_frames(frames).padded
+    repeated = np.concatenate([source, *[source[-1:]] * (padded - frames)])
+    assert len(repeated) == padded
+    expected = tok.encode_clip(repeated)
+    assert np.array_equal(tok.encode_clip(source).ids, expected.ids)
+    black = np.concatenate([source, np.zeros((padded - frames, *source.shape[1:]), np.uint8)])
+    if padded > frames:
+        assert not np.array_equal(tok.encode_clip(black).ids, expected.ids)
+
+
+@every
+def test_sizes_that_are_not_those_of_a_grid(name: str) -> None:
+    tok = tokenizer(name)
+    codes = tok.encode_clip(clip(9))
+    frames, height, width = most = tok.model.size_of(codes.grid)
+    least = [max(0, side) + 1 for side in tok.model.size_of(tuple(n - 1 for n in codes.grid))]
+    for size in ((frames + 1, height, width), (frames, least[1] - 1, width), (90, 0, 0)):
+        wrong = replace(codes, sizes=np.array([size], np.int32))
+        with pytest.raises(CodesError) as error:
+            list(tok.decode_clip(wrong))
+        assert str(error.value) == (
+            f"a grid of {' x '.join(map(str, codes.grid))} codes stands for "
+            f"{' x '.join(map(str, least))} to {' x '.join(map(str, most))} pixels, frames, height "
+            f"and width; got the size {list(size)}"
+        )
+    for size in (least, most, (0, 0, 0)):
+        fine = replace(codes, sizes=np.array([size], np.int32))
+        assert len(list(tok.decode_clip(fine))) == (size[0] or frames)
 
 
 @every

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vqtok.errors import ConfigError, InputError
-from vqtok.frames import FramePlan, Window, plan_frames
+from vqtok.frames import FramePlan, Window, plan_frames, run_lengths
 
 COUNTS = st.integers(1, 500)
 STRIDES = st.integers(1, 9)
@@ -51,6 +52,11 @@ def test_windows_cut_a_clip(n: int, stride: int, tokens: int) -> None:
     assert last.frames == last.tokens * stride <= tokens * stride
 
 
+def test_lengths_of_runs() -> None:
+    assert list(islice(run_lengths(4), 3)) == [4, 4, 4]
+    assert list(islice(run_lengths(4, 1), 3)) == [1, 4, 4]
+
+
 @given(COUNTS, STRIDES)
 def test_a_frame_more_never_makes_less(n: int, stride: int) -> None:
     for options in ({}, {"causal": True}, {"window": 2 * stride}):
@@ -84,8 +90,10 @@ def test_plans_in_words(n: int, options: dict[str, Any], text: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "options", "kind", "message"),
     [
-        ((0, 4), {}, InputError, "a clip has at least one frame; got 0"),
-        ((-3, 4), {}, InputError, "a clip has at least one frame; got -3"),
+        *(
+            ((n, 4), {}, InputError, f"a number of frames is a whole number, at least 1; got {n!r}")
+            for n in (0, -3, 2.5, "a", True, None)
+        ),
         ((5, 0), {}, ConfigError, "a token is at least one frame deep; got stride=0"),
         ((5, 4), {"window": 6}, ConfigError, "a window is a multiple of the stride, 4; got "
                                              "window=6"),
@@ -96,7 +104,7 @@ def test_plans_in_words(n: int, options: dict[str, Any], text: str) -> None:
     ],
 )  # fmt: skip
 def test_plans_that_cannot_be(
-    arguments: tuple[int, int], options: dict[str, Any], kind: type[Exception], message: str
+    arguments: tuple[Any, int], options: dict[str, Any], kind: type[Exception], message: str
 ) -> None:
     with pytest.raises(kind) as error:
         plan_frames(*arguments, **options)

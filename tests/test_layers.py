@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # A module may import what stands above its own row here, and its own package.
 ROWS = """
 errors
-registry contents types precision pictures sheets zoo frames layouts extras
+registry contents types precision pictures sheets zoo frames layouts extras files truncation
 search estimators vocab resize sequences videos
 quantizers architectures metrics geometry readers movies
 autoencoders preprocess streams

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import tracemalloc
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 from source_files import Pixels, picture
 
-from vqtok.errors import ConfigError, ImageError, InputError, MissingExtraError
+from vqtok.errors import ConfigError, ImageError, InputError, LoadError, MissingExtraError
 from vqtok.movies import MOVIES, write_movie
 from vqtok.streams import open_clip
 
@@ -70,6 +71,27 @@ def test_a_gif_is_shown_as_long_as_the_clip(tmp_path: Path) -> None:
     assert (sum(times), set(times)) == (1000, {30, 40})
 
 
+@pytest.mark.parametrize(("fps", "shown"), [(50, 20), (60, 20), (1000, 20), (30, 30), (1, 1000)])
+def test_frames_of_a_gif_are_never_shown_for_less_than_programs_take(
+    fps: float, shown: int, tmp_path: Path
+) -> None:
+    write_movie(view(3, 8, 8), tmp_path / "a.gif", fps=fps)
+    with Image.open(tmp_path / "a.gif") as found:
+        assert found.info["duration"] == shown
+        found.seek(1)
+        assert found.info["duration"] in (shown, shown + 10)
+
+
+@pytest.mark.parametrize("kind", [".mp4", ".webm"])
+def test_colours_say_what_they_are(kind: str, tmp_path: Path) -> None:
+    av = pytest.importorskip("av")
+    write_movie(view(3), tmp_path / f"a{kind}")
+    with av.open(str(tmp_path / f"a{kind}")) as container:
+        frame = next(container.decode(video=0))
+        assert frame.colorspace in (5, 6)  # BT.470BG and BT.601 have one matrix
+        assert frame.color_range == 1
+
+
 def test_frames_of_a_gif_have_colours_of_their_own(tmp_path: Path) -> None:
     frames = np.stack([np.full((8, 8, 3), value, np.uint8) for value in (10, 200)])
     write_movie(frames, tmp_path / "a.gif")
@@ -120,6 +142,36 @@ def test_memory_holds_a_few_frames(kind: str) -> None:
             "frames are uint8 arrays (H, W, 3); frame 0 is uint8 (16, 3)",
         ),
         (
+            [picture(0)[:0]],
+            {},
+            ImageError,
+            "frame 0 is 16 wide and 0 high; a side has 1 to 65535 pixels",
+        ),
+        (
+            [np.zeros((1, 65536, 3), np.uint8)],
+            {"kind": ".gif"},
+            ImageError,
+            "frame 0 is 65536 wide and 1 high; a side has 1 to 65535 pixels",
+        ),
+        (
+            [picture(0)],
+            {"fps": "25"},
+            InputError,
+            "a clip has 0.01 to 1000.0 frames a second; got fps='25'",
+        ),
+        (
+            [picture(0)],
+            {"fps": float("nan")},
+            InputError,
+            "a clip has 0.01 to 1000.0 frames a second; got fps=nan",
+        ),
+        (
+            [picture(0)],
+            {"fps": True},
+            InputError,
+            "a clip has 0.01 to 1000.0 frames a second; got fps=True",
+        ),
+        (
             [picture(0)],
             {"fps": 0.0},
             InputError,
@@ -139,6 +191,30 @@ def test_what_cannot_be_written(
     with pytest.raises(kind) as error:
         write_movie(frames, tmp_path / "a.mkv", **options)
     assert str(error.value).replace(str(tmp_path), "ROOT") == message
+
+
+@pytest.mark.parametrize("kind", MOVIES)
+def test_what_was_there_stays_until_all_is_written(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a{kind}"
+    path.write_bytes(b"old")
+    with pytest.raises(ImageError):
+        write_movie([*view(9), picture(0, 8, 8)], path)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_places_that_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "a.mkv").mkdir()
+    for place in (tmp_path / "none" / "a.mkv", tmp_path / "a.mkv"):
+        with pytest.raises(LoadError) as error:
+            write_movie(view(1), place)
+        assert str(error.value) == f"a video is a file in a folder that exists; got '{place}'"
+
+
+@pytest.mark.parametrize("fps", [np.float32(12.5), Fraction(25, 2), 12.5])
+def test_rates_of_other_kinds_of_numbers(fps: Any, tmp_path: Path) -> None:
+    write_movie(view(4, 16, 16), tmp_path / "a.mkv", fps=fps)
+    assert open_clip(tmp_path / "a.mkv").fps == 12.5
 
 
 def test_an_open_file_needs_a_kind() -> None:

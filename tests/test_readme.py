@@ -12,16 +12,22 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from vqtok import ESTIMATORS, QUANTIZERS
+from vqtok.autoencoders import AUTOENCODERS
+from vqtok.checkpoints import FAMILIES, Foreign
+from vqtok.checkpoints.wrappers import hoisted
 from vqtok.zoo import samples
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
 FENCE = re.compile(r"^```(\w*)")
 NO_TEST = re.compile(r"^<!-- no-test: .+ -->$")
+PARTS = ("vector_quantize_pytorch",)  # quantizers alone, of which no model is made
 SHELL = ("bash", "console", "sh")
 CALL = "__import__('subprocess').run(['bash', '-euo', 'pipefail', '-c', {!r}], check=True)"
 
@@ -60,14 +66,18 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """One in which `vqtok` is the command of this very Python."""
+    """One in which `vqtok` is the command of this very Python, with a cache of its own."""
     scripts = tmp_path_factory.mktemp("bin")
     command = scripts / "vqtok"
     command.write_text(
         f"#!/bin/sh\nexec {sys.executable} -c 'from vqtok.cli import main; main()' \"$@\"\n"
     )
     command.chmod(0o755)
-    return {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
+    return {
+        **os.environ,
+        "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
+        "VQTOK_CACHE": str(tmp_path_factory.mktemp("cache")),
+    }
 
 
 def run(markdown: str, folder: Path, environment: dict[str, str]) -> tuple[int, str]:
@@ -91,6 +101,37 @@ def run(markdown: str, folder: Path, environment: dict[str, str]) -> tuple[int, 
 def test_it_runs_as_shown(path: Path, folder: Path, environment: dict[str, str]) -> None:
     code, printed = run(path.read_text(encoding="utf-8"), folder, environment)
     assert code == 0, printed
+
+
+def first_cells(path: Path) -> list[str]:
+    """The names in `code` that rows of tables begin with."""
+    rows = re.findall(r"^\| `(\w+)`", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return [*map(str, rows)]
+
+
+def test_the_guide_to_checkpoints_has_every_family_twice() -> None:
+    found = [name for name in first_cells(ROOT / "docs/checkpoints.md") if name in FAMILIES]
+    assert sorted(found) == sorted([*FAMILIES] * 2)
+
+
+@pytest.mark.parametrize("name", [name for name in FAMILIES if name not in PARTS])
+def test_the_guide_to_checkpoints_says_what_a_family_makes(name: str) -> None:
+    tensors, settings = import_module(f"checkpoints.samples.{name}").sample()
+    made = FAMILIES[name].plan(Foreign(tensors, hoisted(settings), name))
+    told = {made.preprocess.policy}
+    if not made.preprocess.keeps_size:
+        told.add(made.preprocess.resize)
+    guide = (ROOT / "docs/checkpoints.md").read_text(encoding="utf-8")
+    pixels = guide.split(f"\n| `{name}` | `{made.architecture}` | ")[1].split(" | ")[0]
+    assert told <= set(re.findall(r"`([\w-]+)`", pixels))
+
+
+def test_the_readme_has_every_architecture_family_and_quantizer() -> None:
+    readme = ROOT / "README.md"
+    named = set(re.findall(r"`(\w+)`", readme.read_text(encoding="utf-8")))
+    assert set(first_cells(readme)) == {*AUTOENCODERS}
+    assert {AUTOENCODERS[name].__name__ for name in AUTOENCODERS} <= named
+    assert {*FAMILIES, *QUANTIZERS, *ESTIMATORS} <= named
 
 
 PAGE = """\

@@ -147,6 +147,29 @@ def test_rates(tmp_path: Path) -> None:
     assert open_clip(FrameFolder(files(tmp_path))).fps is None
 
 
+@pytest.mark.parametrize("ending", ["avif", "gif", "png", "webp"])
+def test_a_rate_is_an_average(ending: str, tmp_path: Path) -> None:
+    if f".{ending}" not in Image.registered_extensions():
+        pytest.skip(f"this Pillow knows no {ending}")
+    path = tmp_path / f"a.{ending}"
+    first, *rest = map(Image.fromarray, FRAMES[:4])
+    first.save(path, save_all=True, append_images=rest, duration=[2000, 40, 40, 40])
+    assert open_clip(path).fps == pytest.approx(4 / 2.12)
+    if ending != "gif":
+        with Image.open(path) as shown:
+            shown.seek(2)
+            clip = open_clip(shown)
+            assert clip.fps == pytest.approx(4 / 2.12)
+            assert len(list(clip)) == 4
+
+
+def test_a_rate_of_what_is_broken(tmp_path: Path) -> None:
+    content = animated(tmp_path, "a.png").read_bytes()
+    with pytest.raises(ImageError) as error:
+        open_clip(content[: len(content) * 7 // 10], name="clip 3").fps  # noqa: B018
+    assert "clip 3 is broken or cut short: " in str(error.value)
+
+
 def test_an_animated_gif_is_read_as_sources_read_it(tmp_path: Path) -> None:
     path = animated(tmp_path, "a.gif")
     pytest.importorskip("av", reason="videos need PyAV")
@@ -225,7 +248,19 @@ def no_frames() -> Iterator[Pixels]:
             FRAMES[None],
             ImageError,
             f"clip 3 has the shape (1, {T}, {H}, {W}, 3); a clip is an array (T, H, W, C) or a "
-            "tensor (T, C, H, W)",
+            "tensor (T, C, H, W), and a picture is a clip of one frame",
+        ),
+        (
+            np.zeros((3, 16, 16), np.uint8),
+            ImageError,
+            "clip 3 has the shape (3, 16, 16); a clip is an array (T, H, W, C) or a tensor "
+            "(T, C, H, W), and a picture is a clip of one frame",
+        ),
+        (
+            torch.zeros((5, 16, 16)),
+            ImageError,
+            "clip 3 has the shape (5, 16, 16); a clip is an array (T, H, W, C) or a tensor "
+            "(T, C, H, W), and a picture is a clip of one frame",
         ),
         (
             [FRAMES[0], FRAMES],
@@ -242,8 +277,9 @@ def no_frames() -> Iterator[Pixels]:
         (
             3,
             ImageError,
-            "clip 3 is a int; a picture is a path, the bytes of a file, an open file, a PIL image, "
-            "an array or a tensor",
+            "clip 3 is of the type int; a clip is the path, the bytes or an open file of a video "
+            "or of a picture, a list or an iterator of pictures, an array (T, H, W, C) or a tensor "
+            "(T, C, H, W)",
         ),
         (
             b"hello",

@@ -386,4 +386,6 @@ def test_codes_are_a_batch(tok: VisualTokenizer) -> None:
 
 
 def test_native_lets_an_inherited_size_go(tok: VisualTokenizer) -> None:
-    assert tok.with_preprocess(policy="native").encode_codes(picture(20, 24))[0].shape == (5, 6)
+    native = tok.with_preprocess(policy="native", max_area=4096)
+    assert native.encode_codes(picture(20, 24))[0].shape == (5, 6)
+    assert native.with_preprocess(policy="center", size=16).settings == tok.settings

@@ -106,6 +106,28 @@ def test_bytes_are_as_wide_as_the_codebook_needs(size: int, dtype: str) -> None:
             "sizes has the shape (N, 2), or (N, 3) for clips, here N = 3; got (2, 2)",
         ),
         (
+            {"sizes": [[1, 2]]},
+            "sizes are a numpy array of whole numbers; got list",
+        ),
+        (
+            {"sizes": np.zeros((3, 2))},
+            "sizes are a numpy array of whole numbers; got float64",
+        ),
+        (
+            {"sizes": np.full((3, 2), -1)},
+            "sizes are pixels, at least 0; got -1",
+        ),
+        (
+            {"scales": (1, 2)},
+            "scales are the height and width of each grid, all at least 1, of codes with one a "
+            "token; got (1, 2) and depth=0",
+        ),
+        (
+            {"scales": ((1, 1), (-2, 4))},
+            "scales are the height and width of each grid, all at least 1, of codes with one a "
+            "token; got ((1, 1), (-2, 4)) and depth=0",
+        ),
+        (
             {"depth": 3},
             "depth=3, but the last axis of the codes, whose shape is (3, 2, 4), is not that long",
         ),
@@ -182,3 +204,11 @@ def test_importing_the_types_brings_no_torch() -> None:
     check = "import sys, vqtok.types, vqtok.precision; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr) == ("False\n", "")
+
+
+def test_scales_may_come_as_lists() -> None:
+    ids = np.zeros((2, 5), int)
+    batch = Codes(ids, np.zeros((2, 2), int), 8, scales=[[1, 1], [2, 2]])  # type: ignore[arg-type]
+    assert batch.scales == ((1, 1), (2, 2)) and batch.grid == (5,)
+    assert batch != Codes(ids, np.zeros((2, 2), int), 8)
+    assert batch[0].scales == batch.scales

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -144,13 +146,82 @@ def test_damaged_frames_are_errors(tmp_path: Path) -> None:
     assert str(error.value) == "clip 3 is broken or cut short: a frame of it is damaged"
 
 
-def test_a_file_that_is_cut_short(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "a.avi", pan(60), "mpeg4")
-    content = path.read_bytes()
-    cut = Video(content[: len(content) * 6 // 10])
+def test_a_codec_that_nobody_knows(tmp_path: Path) -> None:
+    content = write_video(tmp_path / "a.mp4", pan(4), "libx264").read_bytes()
+    path = write(tmp_path / "b.mp4", content.replace(b"avc1", b"zzz1"))
+    for look in (lambda: Video(path).length, lambda: list(Video(path)), lambda: Video(path).fps):
+        with pytest.raises(ImageError) as error:
+            look()
+        assert str(error.value) == (
+            f"'{path}' cannot be read: the FFmpeg in this PyAV has no decoder for its pictures"
+        )
+
+
+def test_of_the_packets_that_are_counted_few_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_video(tmp_path / "a.mkv", pan(60), "libx264", reorder=2)
+    alive = most = 0
+
+    class Counted:
+        def __init__(self, packet: Any) -> None:
+            nonlocal alive, most
+            self.packet = packet
+            alive += 1
+            most = max(most, alive)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.packet, name)
+
+        def __del__(self) -> None:
+            nonlocal alive
+            alive -= 1
+
+    class Container:
+        def __init__(self, container: Any) -> None:
+            self.container = container
+
+        def demux(self, stream: Any) -> Iterator[Counted]:
+            return map(Counted, self.container.demux(stream))
+
+    whole = videos._opened
+
+    @contextmanager
+    def opened(video: Video) -> Iterator[tuple[Any, Any]]:
+        with whole(video) as (container, stream):
+            yield Container(container), stream
+
+    monkeypatch.setattr(videos, "_opened", opened)
+    assert Video(path).length == 60
+    assert most <= 2
+
+
+@pytest.mark.parametrize("codec", ["libvpx", "libvpx-vp9"])
+def test_a_webm_that_is_transparent(
+    codec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    av = pytest.importorskip("av", reason="videos need PyAV")
+    clear = np.dstack([np.full((32, 48, 3), 90, np.uint8), np.full((32, 48), 255, np.uint8)])
+    clear[:, :24, 3] = 0
+    path = tmp_path / "a.webm"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=10, options={"auto-alt-ref": "0"})
+        stream.height, stream.width, stream.pix_fmt = 32, 48, "yuva420p"
+        stream.metadata["alpha_mode"] = "1"
+        for _ in range(9):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(clear, format="rgba")))
+        container.mux(stream.encode())
+    video = Video(path, background=(255, 0, 0))
+    for frame in (*video, *video.frames(4, 2)):
+        assert np.abs(frame[:, :20].astype(int) - (255, 0, 0)).mean() < 3
+        assert np.abs(frame[:, 28:].astype(int) - 90).mean() < 3
+    monkeypatch.setattr(av, "codecs_available", {"vp9"})
     with pytest.raises(ImageError) as error:
-        cut.length  # noqa: B018
-    assert str(error.value) == "the clip is broken or cut short: a part of it is damaged"
+        list(Video(path))
+    assert str(error.value) == (
+        f"'{path}' is transparent in places, and the FFmpeg in this PyAV has no {codec} to read "
+        "that with"
+    )
 
 
 def test_frames_larger_than_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

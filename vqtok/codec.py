@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from vqtok.autoencoders import AutoencoderBase
-from vqtok.errors import ConfigError, ImageError, InputError, MismatchError
+from vqtok.autoencoders.grids import by
+from vqtok.errors import CodesError, ConfigError, ImageError, InputError, MismatchError
+from vqtok.layouts import integers
 from vqtok.metrics.pixels import to_uint8
 from vqtok.pictures import Pixels
 from vqtok.precision import Precision, check_precision
@@ -16,7 +18,7 @@ from vqtok.preprocess import Preprocess
 from vqtok.types import Codes, Fingerprint
 from vqtok.vocab import VisualVocab
 
-__all__ = ["TorchCodec", "check_device", "check_parts"]
+__all__ = ["TorchCodec", "check_device", "check_parts", "check_sizes"]
 
 Scales = tuple[tuple[int, int], ...]
 
@@ -62,6 +64,29 @@ def check_parts(model: AutoencoderBase, settings: Preprocess, vocab: VisualVocab
         raise MismatchError(f"preprocessing with {named} does not fit the model: {error}") from None
 
 
+def check_sizes(model: AutoencoderBase, codes: Codes) -> None:
+    """Raises where codes claim to stand for more pixels than their grid does, or for too few.
+
+    Less than a grid stands for is what remains when repeated frames and edges are cut off: they
+    never fill a whole token. 0 is a side that is not known.
+    """
+    grid = codes.scales[-1] if codes.scales else codes.grid
+    if len(grid) != len(model.stride) and model.only_size is None:
+        return  # a sequence that does not say of which grid
+    most = model.size_of(grid)
+    less = tuple(cells - 1 for cells in grid)
+    least = [1] * len(most)
+    if model.only_size is None:
+        least = [max(0, side) + 1 for side in model.size_of(less)]
+    for size in codes.sizes.tolist():
+        ranges = zip(size, least, most, strict=False)
+        if any(side and not low <= side <= high for side, low, high in ranges):
+            raise CodesError(
+                f"a grid of {by(grid)} codes stands for {by(least)} to {by(most)} pixels, "
+                f"{'frames, ' * (len(most) == 3)}height and width; got the size {size}"
+            )
+
+
 class TorchCodec:
     """A model, put in eval mode, its fingerprint, and the arithmetic to run it in."""
 
@@ -104,7 +129,7 @@ class TorchCodec:
 
     def vectors(self, ids: npt.NDArray[np.integer]) -> Tensor:
         """Codes one by one, (N,) or (N, Q) -> the vectors that they stand for, (N, D) float32."""
-        codes = torch.from_numpy(ids.astype(np.int64)).to(self.model.device)
+        codes = torch.from_numpy(integers(ids, "codes").astype(np.int64)).to(self.model.device)
         with torch.no_grad():
             vectors: Tensor = self.model.quantize.vectors(codes)
         return vectors
@@ -128,6 +153,7 @@ class TorchCodec:
                 f"these codes have the scales {_shown(codes.scales)}; this tokenizer cuts a grid "
                 f"of {_shown(codes.scales[-1:])} into {_shown(own) or 'none'}"
             )
+        check_sizes(self.model, codes)
 
     def _batch(self, pixels: Pixels, what: str, shape: str) -> Tensor:
         """(N, ..., 3) uint8 -> (N, 3, ...); `what` has the axes `shape` in between."""

@@ -6,11 +6,14 @@ its token is full; decoding cuts what was added. Nothing is ever dropped.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain, repeat
+from numbers import Integral
 from typing import NamedTuple
 
 from vqtok.errors import ConfigError, InputError
 
-__all__ = ["FramePlan", "Window", "plan_frames"]
+__all__ = ["FramePlan", "Window", "plan_frames", "run_lengths"]
 
 
 class Window(NamedTuple):
@@ -64,17 +67,27 @@ def plan_frames(
     first = int(causal)
     tokens = first + -((first - n) // stride)
     padded = first + (tokens - first) * stride
-    span = window or padded
-    windows = []
-    for start in range(0, padded, span):
-        frames = min(span, padded - start)
-        windows.append(Window(start, frames, tokens if frames == padded else frames // stride))
+    lengths = run_lengths(window or padded)
+    windows, left = list[Window](), padded
+    while left:
+        span = min(next(lengths), left)
+        windows.append(Window(padded - left, span, tokens if span == padded else span // stride))
+        left -= span
     return FramePlan(n, padded, tokens, tuple(windows))
 
 
+def run_lengths(length: int, first: int | None = None) -> Iterator[int]:
+    """Frames, or tokens along time, that go through the networks at a time, one after another.
+
+    length  a window's, or those of a token
+    first   the first token's, where that has others
+    """
+    return chain([length if first is None else first], repeat(length))
+
+
 def _check(n: int, stride: int, causal: bool, window: int | None) -> None:
-    if n < 1:
-        raise InputError(f"a clip has at least one frame; got {n}")
+    if not isinstance(n, Integral) or isinstance(n, bool) or n < 1:
+        raise InputError(f"a number of frames is a whole number, at least 1; got {n!r}")
     if stride < 1:
         raise ConfigError(f"a token is at least one frame deep; got stride={stride}")
     if window is None:

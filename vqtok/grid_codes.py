@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from vqtok import batches, clips
-from vqtok.errors import ConfigError, InputError
+from vqtok.errors import CodesError, ConfigError, InputError
 from vqtok.preprocess import Preprocess
 from vqtok.sequences import OutputType, as_output, check_output_type, parse_grid
 from vqtok.token_ids import Grid, TokenIds
@@ -18,6 +19,7 @@ from vqtok.types import ClipCodec, Codec, Codes
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from vqtok.autoencoders import AutoencoderBase
     from vqtok.codec import TorchCodec
     from vqtok.frames import FramePlan
 
@@ -29,6 +31,12 @@ class GridCodes(TokenIds):
 
     codec: Codec
     settings: Preprocess
+
+    @property
+    def model(self) -> AutoencoderBase:
+        """The autoencoder."""
+        model: AutoencoderBase = self._torch_codec().model
+        return model
 
     @property
     def batch_size(self) -> int:
@@ -52,6 +60,11 @@ class GridCodes(TokenIds):
         return 3 if self.is_video else super().grid_axes
 
     @property
+    def is_multiscale(self) -> bool:
+        """Whether the codes of several grids follow each other, coarse to fine."""
+        return self.vocab.is_flat and self.model.is_multiscale
+
+    @property
     def codebook(self) -> Tensor:
         """(K, D) float32: the codes as vectors."""
         if self.vocab.depth:
@@ -67,7 +80,8 @@ class GridCodes(TokenIds):
         A picture is a path, bytes, a PIL image, an array or a tensor (`vqtok.preprocess`), or there
         are several in any collection. Of those that an iterator yields memory holds a few at once.
         Clips, where the tokenizer takes them (`vqtok.streams`), give (t, h, w). Where codes are no
-        grid, they are (L,).
+        grid, they are (L,). Grids alone do not tell what was added to fill whole tokens: what
+        `encode_clip` gives comes back as long and large as it went in.
         """
         import torch
 
@@ -89,20 +103,24 @@ class GridCodes(TokenIds):
         return self._clip_codec().plan_frames(count)
 
     def decode_codes(
-        self, codes: Codes | Iterable[Any], output_type: OutputType = "pil"
+        self,
+        codes: Codes | Iterable[Any],
+        output_type: OutputType = "pil",
+        grids: Iterable[Grid | None] | None = None,
     ) -> list[Any]:
         """Grids of codes (h, w), (t, h, w) or (L,), or with an axis Q -> pictures or clips.
 
         A picture is a PIL image, a uint8 array (H, W, 3) or a tensor (3, H, W), as `output_type`
         "pil", "np" or "pt" says; a clip a list of such images, (T, H, W, 3) or (T, 3, H, W).
-        `Codes` of another codebook are a `MismatchError`.
+        `Codes` of another codebook are a `MismatchError`. Codes of several scales (L,) may need
+        `grids`, the (h, w) of each finest scale: see `MultiscaleQuantizer`.
         """
         check_output_type(output_type)
-        grids = self._as_codes(codes)
+        found = self._as_codes(codes, grids)
         if self.is_video:
-            return [clips.as_clip_output(self.decode_clip(one), output_type) for one in grids]
-        pictures: list[Any] = [None] * len(grids)
-        for row, pixels in batches.decoded(self.codec, grids, self.batch_size):
+            return [clips.as_clip_output(self.decode_clip(one), output_type) for one in found]
+        pictures: list[Any] = [None] * len(found)
+        for row, pixels in batches.decoded(self.codec, found, self.batch_size):
             pictures[row] = as_output(pixels, output_type)
         return pictures
 
@@ -126,11 +144,37 @@ class GridCodes(TokenIds):
             return clips.encode_clips(self.codec, self.settings, images)
         return batches.encode_images(self.codec, self.settings, images, self.batch_size)
 
-    def _as_codes(self, grids: Any) -> list[Codes]:
-        return batches.as_codes(grids, self.codebook_size, self.vocab.depth, self.grid_axes)
+    def _as_codes(self, codes: Any, grids: Iterable[Grid | None] | None = None) -> list[Codes]:
+        found = batches.as_codes(codes, self.codebook_size, self.vocab.depth, self.grid_axes)
+        if not self.is_multiscale:
+            return found
+        shapes = [None] * len(found) if grids is None else list(grids)
+        if len(shapes) != len(found):
+            raise CodesError(f"there are codes of {len(found)} pictures and {len(shapes)} grids")
+        pairs = zip(found, shapes, strict=True)
+        return [one if one.scales else self._scaled(one, shape) for one, shape in pairs]
+
+    def _scaled(self, codes: Codes, shape: Grid | None) -> Codes:
+        """Codes of one picture, with the scales of its grid; by default that of all pictures."""
+        model = self.model
+        if shape is not None:
+            grid = parse_grid(shape)
+        elif self.settings.size is not None:
+            grid = model.grid_of(self.settings.sides)
+        else:
+            raise CodesError(
+                "codes of several scales do not tell their grid, and pictures of this tokenizer "
+                "have several sizes; pass the grid (h, w)"
+            )
+        return replace(codes, scales=model.quantize.scales_of(grid))
 
     def _grid(self, shape: Grid | None) -> tuple[int, ...] | None:
-        return None if shape is None else parse_grid(shape, self.grid_axes)
+        """The grid that flat ids have; of several scales it does not tell their number at once."""
+        if shape is None:
+            return None
+        if self.is_multiscale:
+            return self.model.quantize.codes_shape(parse_grid(shape))
+        return parse_grid(shape, self.grid_axes)
 
     def _clip_codec(self) -> ClipCodec:
         if not isinstance(self.codec, ClipCodec):

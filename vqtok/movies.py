@@ -15,16 +15,19 @@ import io
 import os
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
+from numbers import Real
+from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from vqtok.errors import ConfigError, ImageError, InputError
-from vqtok.pictures import Pixels
+from vqtok.errors import ConfigError, ImageError, InputError, LoadError
+from vqtok.files import whole
+from vqtok.pictures import MAX_SIDE, Pixels
 from vqtok.videos import need_av
 
-__all__ = ["FPS", "MOVIES", "write_movie"]
+__all__ = ["FASTEST", "FPS", "MOVIES", "SLOWEST", "is_rate", "write_movie"]
 
 FPS = 25.0  # where a clip does not say
 MOVIES = (".gif", ".mkv", ".mp4", ".webm")
@@ -60,27 +63,37 @@ def write_movie(
 ) -> int:
     """Writes frames, (H, W, 3) uint8 each and of one size; returns how many there were.
 
-    file  a path, or a file open for writing in binary that can seek
+    file  a path, which is written beside its place and moved there when it is done; or a file open
+          for writing in binary that can seek
     fps   frames a second, `FPS` where None
     kind  one of `MOVIES`; by default the ending of the path
     """
     if isinstance(file, str | os.PathLike):
         kind = kind or os.path.splitext(file)[1].lower()
         _check(kind, fps, f"'{os.fspath(file)}'")
-        with open(file, "wb") as target:
+        if Path(file).is_dir() or not Path(file).parent.is_dir():
+            raise LoadError(f"a video is a file in a folder that exists; got '{os.fspath(file)}'")
+        with whole(Path(file)) as target:
             return write_movie(frames, target, fps=fps, kind=kind)
     _check(kind, fps, "the video")
-    rate = Fraction(FPS if fps is None else fps).limit_denominator(1001)  # 30000/1001 is common
+    # 30000/1001 is common.
+    rate = Fraction(FPS if fps is None else float(fps)).limit_denominator(1001)
     codec = CODECS.get(str(kind))
     if codec is None:
         return _gif(_alike(frames), file, rate)
     return _film(_alike(frames), file, rate, codec)
 
 
+def is_rate(fps: Any) -> bool:
+    """Whether a video can have so many frames a second."""
+    number = isinstance(fps, Real) and not isinstance(fps, bool)
+    return number and bool(SLOWEST <= fps <= FASTEST)
+
+
 def _check(kind: str | None, fps: float | None, name: str) -> None:
     if kind not in MOVIES:
         raise InputError(f"{name} cannot be written as {kind!r}; videos are {', '.join(MOVIES)}")
-    if fps is not None and not SLOWEST <= fps <= FASTEST:
+    if fps is not None and not is_rate(fps):
         raise InputError(f"a clip has {SLOWEST} to {FASTEST} frames a second; got fps={fps!r}")
     if kind in CODECS:
         need_av(name, "written")
@@ -93,6 +106,11 @@ def _alike(frames: Iterable[Pixels]) -> Iterator[Pixels]:
         if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[-1] != 3:
             raise ImageError(
                 f"frames are uint8 arrays (H, W, 3); frame {number} is {frame.dtype} {frame.shape}"
+            )
+        if not frame.size or max(frame.shape) > MAX_SIDE:
+            raise ImageError(
+                f"frame {number} is {frame.shape[1]} wide and {frame.shape[0]} high; a side has 1 "
+                f"to {MAX_SIDE} pixels"
             )
         shape = shape or frame.shape
         if frame.shape != shape:

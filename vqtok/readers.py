@@ -184,10 +184,11 @@ class Animation(ClipReader):
 
     @property
     def fps(self) -> float | None:
+        """On average, which takes decoding them all: Pillow tells how long one is shown then."""
         with self._opened() as picture:
-            picture.load()
-            shown = picture.info.get("duration")  # the first frame, in milliseconds
-        return 1000 / shown if shown else None
+            count = getattr(picture, "n_frames", 1)
+            shown = sum(self._shown(picture, number) for number in range(count))
+        return 1000 * count / shown if shown else None
 
     def _start(self) -> Iterator[Pixels]:
         with self._opened() as picture:
@@ -195,6 +196,12 @@ class Animation(ClipReader):
                 self._seek(picture, number)
                 name = f"frame {number} of {self.name}"
                 yield load_image(picture, background=self._background, name=name)
+
+    def _shown(self, picture: Image.Image, number: int) -> float:
+        """How long a frame is, in milliseconds."""
+        self._seek(picture, number)
+        load_image(picture, name=f"frame {number} of {self.name}")  # only then it is known
+        return float(picture.info.get("duration", 0))
 
     def _seek(self, picture: Image.Image, number: int) -> None:
         try:

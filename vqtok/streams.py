@@ -35,6 +35,11 @@ BYTES = (bytes, bytearray, memoryview)
 # telephone's second view. Files of the latter two are left to PyAV, as `vqtok.sources` has it.
 ANIMATED = ("AVIF", "GIF", "PNG", "WEBP")
 FOR_AV = ("GIF", "MPEG")
+CHANNELS = (1, 3, 4)
+A_CLIP = (
+    "the path, the bytes or an open file of a video or of a picture, a list or an iterator of "
+    "pictures, an array (T, H, W, C) or a tensor (T, C, H, W)"
+)
 
 
 ClipSource: TypeAlias = (
@@ -70,13 +75,17 @@ def open_clip(
     if isinstance(source, Iterator):
         return Once(source, label, background)
     shape = _shape(source)
-    if shape is not None and len(shape) > 4:
+    if shape is None:
+        if _is_collection(source):
+            return Pictures(source, label, background)
+        raise ImageError(f"{label} is of the type {type(source).__name__}; a clip is {A_CLIP}")
+    if len(shape) == 4:
+        return Pictures(source, label, background)
+    if not _is_flat(source, shape):
         raise ImageError(
             f"{label} has the shape {shape}; a clip is an array (T, H, W, C) or a tensor "
-            "(T, C, H, W)"
+            "(T, C, H, W), and a picture is a clip of one frame"
         )
-    if len(shape) == 4 if shape is not None else _is_collection(source):
-        return Pictures(source, label, background)
     return _single(source, label, background)
 
 
@@ -120,6 +129,14 @@ def _shape(source: Any) -> tuple[int, ...] | None:
     if not tensor and (not isinstance(source, np.ndarray) or source.dtype.kind in "OUT"):
         return None
     return tuple(source.shape)
+
+
+def _is_flat(source: Any, shape: tuple[int, ...]) -> bool:
+    """Whether a shape is that of one picture; of arrays, channels come last."""
+    if len(shape) != 3:
+        return len(shape) == 2
+    ends = shape[-1:] if isinstance(source, np.ndarray) else (shape[0], shape[-1])
+    return not set(CHANNELS).isdisjoint(ends)
 
 
 def _has_frames(source: Any) -> bool:

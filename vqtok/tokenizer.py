@@ -12,7 +12,7 @@ import numpy as np
 from vqtok.errors import CodesError
 from vqtok.grid_codes import GridCodes
 from vqtok.hub import push_folder
-from vqtok.preprocess import UNSIZED, Preprocess
+from vqtok.preprocess import Preprocess
 from vqtok.sequences import (
     OutputType,
     as_rows,
@@ -44,6 +44,8 @@ class VisualTokenizer(GridCodes):
     of the grid end with an id of their own. `encode_codes` and `decode_codes` speak grids of codes.
 
     batch_size  pictures of one size that go through the model together
+    conversion  what the conversion.json of its folder says, where another project's checkpoint is
+                behind it; `save_pretrained` writes it again
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class VisualTokenizer(GridCodes):
         self.settings = settings
         self.vocab = vocab
         self.batch_size = batch_size
+        self.conversion: dict[str, Any] | None = None
 
     # --- folders and hubs -------------------------------------------------------------------
 
@@ -102,7 +105,7 @@ class VisualTokenizer(GridCodes):
         ids.
         """
         from vqtok.codec import check_device
-        from vqtok.folders import load
+        from vqtok.folders import load, read_report
         from vqtok.obtain import obtain
         from vqtok.precision import check_precision
 
@@ -112,6 +115,7 @@ class VisualTokenizer(GridCodes):
         place = revision, subfolder, variant, token, cache_dir, local_files_only
         found = obtain(name, *place, filename, family, config)
         tok = cls._of(*load(found.path, variant), precision)
+        tok.conversion = read_report(found.path) or None
         return tok if device is None else tok.to(device)
 
     @classmethod
@@ -172,22 +176,15 @@ class VisualTokenizer(GridCodes):
         """
         from vqtok import fingerprint
 
-        if changes.get("policy") in UNSIZED:
-            changes = {"size": None, **changes}
         settings = self.settings.changed(**changes)
         codec = self._torch_codec()
         found = replace(self.fingerprint, preprocess=fingerprint.of_settings(settings))
         other = self._of(codec.model, found, settings, self.vocab, codec.requested_precision)
         other.batch_size = self.batch_size
+        other.conversion = self.conversion
         return other
 
     # --- what it is -------------------------------------------------------------------------
-
-    @property
-    def model(self) -> AutoencoderBase:
-        """The autoencoder."""
-        model: AutoencoderBase = self._torch_codec().model
-        return model
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -231,18 +228,19 @@ class VisualTokenizer(GridCodes):
         """Pictures -> input_ids and attention_mask (N, L), and image_grid_thw (N, 3), all int64.
 
         Without `return_tensors` they are lists of lists. Nothing is ever cut: a picture that takes
-        more than `max_length` ids is an error. The grid of a picture is (1, h, w), that of a
-        sequence of codes (1, 1, L).
+        more than `max_length` ids is an error. The grid of a picture is (1, h, w), of several
+        scales the finest; that of another sequence of codes (1, 1, L).
         """
         from transformers import BatchFeature
 
         check_padding(padding, padding_side, max_length, return_tensors)
-        grids = [codes.ids[0] for codes in self._codes(images)]
+        found = self._codes(images)
+        grids = [codes.ids[0] for codes in found]
         rows = [self.vocab.flatten(grid, special=add_special_tokens) for grid in grids]
         length = padded_length([len(row) for row in rows], padding, max_length, return_tensors)
         ids = [pad(row, length, self.pad_token_id, padding_side) for row in rows]
         mask = [pad(np.ones_like(row), length, 0, padding_side) for row in rows]
-        shapes = [np.array((1, 1, *grid.shape[: self.grid_axes])[-3:]) for grid in grids]
+        shapes = [np.array((1, 1, *(codes.scales or [codes.grid])[-1])[-3:]) for codes in found]
         data = dict(zip(self.model_input_names, (ids, mask, shapes), strict=True))
         if return_tensors is None:
             return BatchFeature({k: [row.tolist() for row in v] for k, v in data.items()})
@@ -261,11 +259,12 @@ class VisualTokenizer(GridCodes):
         """The ids of one picture or clip -> that picture or clip.
 
         They are a list, an array or a tensor (L,) on any device, padded or not. `grid`, (h, w) or
-        (t, h, w), is needed only where rows do not end with an id of their own. Ids alone do not
-        tell how many of a clip's last frames were repeated: those come back, too.
+        (t, h, w), is needed only where rows do not end with an id of their own, and for codes of
+        several scales where pictures have several sizes. Ids alone do not tell how many of a clip's
+        last frames were repeated: those come back, too.
         """
         codes = self.vocab.unflatten(ids, self._grid(grid))
-        picture: Any = self.decode_codes([codes], output_type)[0]
+        picture: Any = self.decode_codes([codes], output_type, [grid])[0]
         return picture
 
     def batch_decode(
@@ -278,16 +277,16 @@ class VisualTokenizer(GridCodes):
         """The ids of several pictures or clips -> those; `grids` (N, 2) or (N, 3)."""
         check_output_type(output_type)
         rows = as_rows(sequences)
-        shapes = [None] * len(rows) if grids is None else [self._grid(shape) for shape in grids]
+        shapes = [None] * len(rows) if grids is None else list(grids)
         if len(shapes) != len(rows):
             raise CodesError(f"there are {len(rows)} sequences and {len(shapes)} grids")
         codes = []
         for index, (row, shape) in enumerate(zip(rows, shapes, strict=True)):
             try:
-                codes.append(self.vocab.unflatten(row, shape))
+                codes.append(self.vocab.unflatten(row, self._grid(shape)))
             except CodesError as error:
                 raise CodesError(f"sequence {index}: {error}") from None
-        return self.decode_codes(codes, output_type)
+        return self.decode_codes(codes, output_type, shapes)
 
     # --- language models --------------------------------------------------------------------
 

@@ -82,22 +82,46 @@ class Codes:
         if self.ids.ndim < (3 if self.depth else 2):
             shape = "(N, *grid, Q)" if self.depth else "(N, *grid)"
             raise CodesError(f"codes have the shape {shape}; got {self.ids.shape}")
+        if self.depth and self.ids.shape[-1] != self.depth:
+            raise CodesError(
+                f"depth={self.depth}, but the last axis of the codes, whose shape is "
+                f"{self.ids.shape}, is not that long"
+            )
+        self._check_sizes()
+        self._check_scales()
+
+    def _check_sizes(self) -> None:
+        if not isinstance(self.sizes, np.ndarray) or self.sizes.dtype.kind not in "iu":
+            kind = getattr(self.sizes, "dtype", type(self.sizes).__name__)
+            raise CodesError(f"sizes are a numpy array of whole numbers; got {kind}")
         rows = len(self.ids)
         if self.sizes.shape not in ((rows, 2), (rows, 3)):
             raise CodesError(
                 f"sizes has the shape (N, 2), or (N, 3) for clips, here N = {rows}; got "
                 f"{self.sizes.shape}"
             )
-        if self.depth and self.ids.shape[-1] != self.depth:
+        if self.sizes.size and self.sizes.min() < 0:
+            raise CodesError(f"sizes are pixels, at least 0; got {self.sizes.min()}")
+
+    def _check_scales(self) -> None:
+        if not self.scales:
+            return
+        try:
+            areas = [height * width for height, width in self.scales]
+            whole = all(side == int(side) >= 1 for scale in self.scales for side in scale)
+        except (TypeError, ValueError):
+            whole = False
+        if not whole or self.depth:
             raise CodesError(
-                f"depth={self.depth}, but the last axis of the codes, whose shape is "
-                f"{self.ids.shape}, is not that long"
+                "scales are the height and width of each grid, all at least 1, of codes with one "
+                f"a token; got {self.scales!r} and depth={self.depth}"
             )
-        if self.scales and self.grid != (sum(h * w for h, w in self.scales),):
+        plain = tuple((int(height), int(width)) for height, width in self.scales)
+        object.__setattr__(self, "scales", plain)
+        if self.grid != (sum(areas),):
             raise CodesError(
-                f"the scales {' '.join(f'{h}x{w}' for h, w in self.scales)} hold "
-                f"{sum(h * w for h, w in self.scales)} codes; got codes of the shape "
-                f"{self.ids.shape}"
+                f"the scales {' '.join(f'{h}x{w}' for h, w in plain)} hold {sum(areas)} codes; got "
+                f"codes of the shape {self.ids.shape}"
             )
 
     @property

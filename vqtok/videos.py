@@ -4,17 +4,18 @@ The n-th frame is the n-th that a decoder gives from the start of the file, what
 each counts once, however long it is shown. So the time stamps of all packets are listed first,
 without decoding; a read begins at the last key frame before the first frame asked for, or earlier
 if what comes is too late. Files whose stamps cannot be trusted (some .avi) are decoded from their
-start. A frame that the decoder calls damaged is an error.
+start. A frame that the decoder calls damaged is an error, and so is a file that was cut short,
+where its headers tell (`vqtok.truncation`).
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +23,13 @@ import numpy.typing as npt
 from vqtok.errors import ImageError, InputError, LoadError
 from vqtok.extras import require
 from vqtok.pictures import MAX_PIXELS, WHITE, Pixels, load_image
+from vqtok.truncation import check_complete
 
 __all__ = ["Video", "need_av", "stacked", "wanted_frames"]
 
 INDEXES = 1024  # of video files, that a process keeps
+# Decoders that give what shows through, of streams that have it; FFmpeg's own drop it.
+WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 
 class Video:
@@ -62,6 +66,7 @@ class Video:
 
     def __iter__(self) -> Iterator[Pixels]:
         """All frames in order, (H, W, 3) uint8 each."""
+        self._check_complete()
         return map(self._pixels, self._decoded())
 
     def frames(self, start: int, count: int, stride: int = 1) -> Pixels:
@@ -81,6 +86,15 @@ class Video:
         except OSError as error:
             raise LoadError(f"{self.name} cannot be read: {error.strerror}") from error
         return _kept_index(self.source, self.name, state.st_mtime_ns, state.st_size)
+
+    def _check_complete(self) -> None:
+        source = self.source
+        try:
+            opened = source.open("rb") if isinstance(source, Path) else nullcontext(_file(source))
+            with opened as file:
+                check_complete(cast("IO[bytes]", file), self.name)
+        except OSError as error:
+            raise LoadError(f"{self.name} cannot be read: {error.strerror}") from error
 
     def _by_stamp(self, index: _Index, wanted: range) -> list[Pixels]:
         """From a key frame on; where that is too late, from the one before, then the start."""
@@ -116,7 +130,25 @@ class Video:
             stream.codec_context.thread_count = 1  # workers share the cores
             if begin is not None:
                 container.seek(begin, stream=stream, backward=True)
-            yield from container.decode(stream)
+            decoder = self._decoder(stream)
+            for packet in container.demux(stream):
+                yield from decoder.decode(packet)
+
+    def _decoder(self, stream: Any) -> Any:
+        """What makes frames of packets: the stream itself, or a decoder that knows alpha."""
+        tags = {key.lower(): value for key, value in stream.metadata.items()}
+        own = WITH_ALPHA.get(stream.codec_context.name)
+        if own is None or tags.get("alpha_mode") != "1":
+            return stream
+        av = need_av(self.name)
+        if own not in av.codecs_available:
+            raise ImageError(
+                f"{self.name} is transparent in places, and the FFmpeg in this PyAV has no {own} "
+                "to read that with"
+            )
+        decoder = av.CodecContext.create(own, "r")
+        decoder.thread_count = 1
+        return decoder
 
     def _pixels(self, frame: Any) -> Pixels:
         """One of PyAV's frames -> (H, W, 3) uint8."""
@@ -171,18 +203,25 @@ def _kept_index(path: Path, name: str, changed: int, size: int) -> _Index:
 
 
 def _index(video: Video) -> _Index:
+    video._check_complete()
+    stamps: list[int | None] = []
+    keys: list[int] = []
     with _opened(video) as (container, stream):
-        packets = [p for p in container.demux(stream) if p.size and not p.is_discard]
-        if any(p.is_corrupt for p in packets):
-            raise ImageError(f"{video.name} is broken or cut short: a part of it is damaged")
-        stamps = [p.pts for p in packets]
-        starts = sorted(p.pts for p in packets if p.is_keyframe and p.pts is not None)
+        for packet in container.demux(stream):  # one by one, for each has its data
+            if not packet.size or packet.is_discard:
+                continue
+            if packet.is_corrupt:
+                raise ImageError(f"{video.name} is broken or cut short: a part of it is damaged")
+            stamps.append(packet.pts)
+            if packet.is_keyframe and packet.pts is not None:
+                keys.append(packet.pts)
         reorders = bool(stream.codec_context.has_b_frames)
-    exact = len(set(stamps)) == len(stamps) and None not in stamps and bool(starts)
+    known = [stamp for stamp in stamps if stamp is not None]
+    exact = len(set(known)) == len(stamps) and bool(keys)
     # Stamps that never step back, of a codec that reorders, count packets instead of frames.
-    if exact and not (reorders and stamps == sorted(stamps)):
-        shown = np.array(sorted(stamps), np.int64)
-        return _Index(len(stamps), shown, np.array(starts, np.int64))
+    if exact and not (reorders and known == sorted(known)):
+        shown, starts = (np.array(sorted(each), np.int64) for each in (known, keys))
+        return _Index(len(known), shown, starts)
     none = np.zeros(0, np.int64)
     return _Index(sum(1 for _ in video._decoded()), none, none)
 
@@ -196,6 +235,11 @@ def _opened(video: Video) -> Iterator[tuple[Any, Any]]:
             if not container.streams.video:
                 raise ImageError(f"{video.name} has no pictures in it, only other streams")
             stream = container.streams.video[0]
+            if stream.codec_context is None:
+                raise ImageError(
+                    f"{video.name} cannot be read: the FFmpeg in this PyAV has no decoder for its "
+                    "pictures"
+                )
             if stream.width * stream.height > MAX_PIXELS:
                 raise ImageError(
                     f"{video.name} is {stream.width} wide and {stream.height} high; at most "

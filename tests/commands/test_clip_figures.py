@@ -13,7 +13,7 @@ import pytest
 from clip_files import HEIGHT, WIDTH, clip_tokenizer, film, frames, rows, view
 from commandline import vqtok
 from PIL import Image
-from source_files import write, write_video
+from source_files import png, write, write_video
 
 from vqtok import VisualTokenizer
 from vqtok.metrics.pixels import psnr, ssim
@@ -98,6 +98,50 @@ def test_originals_are_not_overwritten(tmp_path: Path) -> None:
         f"vqtok: --output {str(tmp_path)!r} would overwrite the clip '{file}'\n",
     )
     assert file.read_bytes() == before
+
+
+def test_no_input_is_overwritten_before_it_is_read(tmp_path: Path) -> None:
+    one = film(tmp_path / "a.mkv")
+    other = film(tmp_path / "a.mkv.mp4", 9)
+    third = film(tmp_path / "in" / "b" / "a.mkv")
+    before = other.read_bytes(), third.read_bytes()
+    b = tmp_path / "in" / "b"
+    for arguments, message in (
+        ((one, other, "-o", tmp_path), "the keys 'a.mkv' and 'a.mkv.mp4' would both be written to "
+                                       f"{str(other)!r}"),
+        ((one, b.parent, "-o", b, "--format", "mkv"), f"--output {str(b)!r} would overwrite the "
+                                                      f"clip '{third}'"),
+    ):  # fmt: skip
+        done = vqtok("reconstruct", *arguments, "-t", clip_tokenizer())
+        assert done == (2, b"", f"vqtok: {message}\n")
+    assert (other.read_bytes(), third.read_bytes()) == before
+
+
+def test_frames_are_not_written_among_those_that_are_read(tmp_path: Path) -> None:
+    for number, frame in enumerate(view(7)):
+        write(tmp_path / "walk" / f"{number:06d}.png", png(frame))
+    before = (tmp_path / "walk" / "000000.png").read_bytes()
+    options = "-t", clip_tokenizer(), "-o", tmp_path, "--format", "png"
+    assert vqtok("reconstruct", tmp_path / "walk", *options) == (
+        2,
+        b"",
+        f"vqtok: --output {str(tmp_path)!r} would overwrite the clip '{tmp_path / 'walk'}'\n",
+    )
+    assert (tmp_path / "walk" / "000000.png").read_bytes() == before
+
+
+def test_a_place_for_one_frame_is_looked_at_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, place = film(tmp_path / "a.mkv"), tmp_path / "x.png"
+    monkeypatch.setattr(VisualTokenizer, "encode_clip", None)  # would be a TypeError
+    done = vqtok("reconstruct", file, "-t", clip_tokenizer(), "-o", place)
+    assert done == (
+        2,
+        b"",
+        f"vqtok: 'a.mkv' is a clip of 7 frames, and {str(place)!r} takes one; name a .gif, .mkv, "
+        ".mp4, .webm file, or a folder with --format png\n",
+    )
 
 
 # --- real clips ------------------------------------------------------------------------------

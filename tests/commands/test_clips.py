@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from clip_files import HEIGHT, WIDTH, clip_tokenizer, film, frames, rows, view
 from commandline import Result, look, picture, tokenizer, vqtok
-from source_files import Pixels, png, write
+from source_files import Pixels, pan, png, write, write_video
 
 from vqtok import VisualTokenizer
 from vqtok.streams import open_clip
+from vqtok.videos import Video
 
 pytest.importorskip("av", reason="videos need PyAV")
 
@@ -82,6 +83,30 @@ def test_a_bad_clip_among_many_is_named_and_skipped(tmp_path: Path) -> None:
     assert done.err == (
         f"vqtok: skipped: '{broken}' is no video, broken or cut short: Invalid data found when "
         "processing input\nvqtok: skipped 1 of 2 clips\n"
+    )
+
+
+def test_a_video_of_an_unknown_codec_is_named_and_skipped(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", pan(3), "libx264")
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"zzz1"))
+    film(tmp_path / "b.mkv")
+    done = vqtok("encode", tmp_path, "-t", clip_tokenizer())
+    assert (done.status, len(done.out.splitlines())) == (1, 1)
+    assert done.err == (
+        f"vqtok: skipped: '{path}' cannot be read: the FFmpeg in this PyAV has no decoder for its "
+        "pictures\nvqtok: skipped 1 of 2 clips\n"
+    )
+
+
+def test_a_folder_of_photographs_is_no_clip(tmp_path: Path) -> None:
+    photo = picture(tmp_path / "photos" / "astronaut.png")
+    picture(tmp_path / "photos" / "1.png")
+    assert vqtok("encode", photo.parent, "-t", clip_tokenizer()) == (
+        2,
+        b"",
+        f"vqtok: '{photo}' has no number in its name: where the tokenizer takes clips, the "
+        "pictures of a folder are the frames of one clip, in the order of their numbers. To make "
+        "a clip of each picture, name the pictures one by one\n",
     )
 
 
@@ -207,6 +232,12 @@ def test_places_that_cannot_be(codes: Path, tmp_path: Path) -> None:
         (["-o", "-"], "--output - takes pictures; a clip goes into a file or a folder"),
         (["-o", file], f"--output {str(file)!r} is a file; name a folder, or a .gif, .mkv, .mp4, "
                        ".webm, .png file for one clip"),
+        *(
+            (["-o", tmp_path / name], f"--output {str(tmp_path / name)!r} cannot be written: name "
+                                      "a .gif, .mkv, .mp4, .webm, .png file for one clip, or a "
+                                      "folder")
+            for name in ("back.mov", "back.avi", "back.jpg")
+        ),
         (["-o", tmp_path / "no" / "a.mp4"], f"--output {str(tmp_path / 'no' / 'a.mp4')!r} is in a "
                                             "folder that does not exist"),
         (["-o", tmp_path, "--format", "flv"], "--format is one of gif, mkv, mp4, webm, png; got "
@@ -222,6 +253,17 @@ def test_places_that_cannot_be(codes: Path, tmp_path: Path) -> None:
         f"vqtok: 'a.mkv' is a clip of 7 frames, and {str(still)!r} takes one; name a .gif, .mkv, "
         ".mp4, .webm file, or a folder with --format png\n",
     )
+
+
+def test_a_rate_that_no_video_has_counts_as_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = film(tmp_path / "a.mkv")
+    monkeypatch.setattr(Video, "fps", 90_000.0)
+    (row,) = rows(vqtok("encode", file, "-t", clip_tokenizer()))
+    assert "fps" not in row
+    place = tmp_path / "back.mkv"
+    assert vqtok("reconstruct", file, "-t", clip_tokenizer(), "-o", place).status == 0
 
 
 def test_options_of_clips_for_pictures(tmp_path: Path) -> None:
@@ -244,12 +286,16 @@ def test_options_of_clips_for_pictures(tmp_path: Path) -> None:
         ({"size": [17, 21]}, "'size' is [frames, height, width], in whole numbers; got [17, 21]"),
         ({"grid": [1, 2]}, "codes have the shape (t, h, w) and their grid is (t, h, w); got the "
                            "shape (1, 1, 1) and the grid [1, 2]"),
+        ({"size": [2, 2, 2]}, "a grid of 1 x 1 x 1 codes stands for 1 x 1 x 1 to 1 x 2 x 2 pixels, "
+                              "frames, height and width; got the size [2, 2, 2]"),
+        ({"fps": 5000}, "'fps' is a number from 0.01 to 1000.0; got 5000"),
+        ({"codes": [[[1, 2], [3]]]}, "'codes' are rows of one length, and these are not"),
         ({"codes": [[1]]}, "codes have the shape (t, h, w) and their grid is (t, h, w); got the "
                            "shape (1, 1) and the grid [1, 1, 1]"),
     ],
 )  # fmt: skip
 def test_a_wrong_field(changes: dict[str, Any], message: str, codes: Path, tmp_path: Path) -> None:
-    small = {"grid": [1, 1, 1], "codes": [[[1]]], **changes}
+    small = {"size": [1, 2, 2], "grid": [1, 1, 1], "codes": [[[1]]], **changes}
     path = one(codes, **small)
     assert decode(path, "-o", tmp_path / "a.mkv") == (
         2,

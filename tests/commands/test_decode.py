@@ -54,6 +54,21 @@ def test_a_pipe_from_picture_to_picture(tmp_path: Path) -> None:
     assert file.read_bytes() == done.raw
 
 
+@pytest.mark.parametrize("name", ["back.jpg", "back.mp4", "back.WEBP"])
+def test_a_kind_that_cannot_be_written_is_no_folder(
+    name: str, row: dict[str, Any], tmp_path: Path
+) -> None:
+    place = tmp_path / name
+    assert decode(json.dumps(row), tmp_path, "-o", place) == (
+        2,
+        f"vqtok: --output {str(place)!r} cannot be written: name a .png file for one picture, or "
+        "a folder\n",
+    )
+    assert not place.exists()
+    place.mkdir()
+    assert decode(json.dumps(row), tmp_path, "-o", place) == (0, "")
+
+
 def test_no_png_is_thrown_at_a_terminal() -> None:
     done = vqtok("decode", "-", "-o", "-", terminals=("stdout",))
     assert done == (
@@ -147,8 +162,21 @@ GRID = "codes have the shape (h, w) and their grid is (h, w); got the shape"
             {"scales": [[-1, -16]]},
             " (a.png): 'scales' are a list of [height, width]; got [[-1, -16]]",
         ),
-        ({"fps": 0}, " (a.png): 'fps' is a number above 0; got 0"),
-        ({"fps": "25"}, " (a.png): 'fps' is a number above 0; got '25'"),
+        ({"fps": 0}, " (a.png): 'fps' is a number from 0.01 to 1000.0; got 0"),
+        ({"fps": 1e9}, " (a.png): 'fps' is a number from 0.01 to 1000.0; got 1000000000.0"),
+        ({"fps": True}, " (a.png): 'fps' is a number from 0.01 to 1000.0; got True"),
+        ({"fps": "25"}, " (a.png): 'fps' is a number from 0.01 to 1000.0; got '25'"),
+        ({"codes": [[1, 2], [3]]}, " (a.png): 'codes' are rows of one length, and these are not"),
+        (
+            {"size": [16, 17]},
+            " (a.png): a grid of 4 x 4 codes stands for 13 x 13 to 16 x 16 pixels, height and "
+            "width; got the size [16, 17]",
+        ),
+        (
+            {"size": [12, 16]},
+            " (a.png): a grid of 4 x 4 codes stands for 13 x 13 to 16 x 16 pixels, height and "
+            "width; got the size [12, 16]",
+        ),
     ],
 )
 def test_a_wrong_field_names_file_and_line(
@@ -161,7 +189,6 @@ def test_a_wrong_field_names_file_and_line(
 @pytest.mark.parametrize(
     "changes",
     [
-        {"codes": [[1, 2], [3]]},
         {"codes": [[10**30] * 4] * 4},
         {"scales": {"a": 1}},
         {"codes": [[{}] * 4] * 4},

@@ -12,6 +12,8 @@ from commandline import picture, pictures, residual, tokenizer, vqtok
 
 from vqtok import VisualTokenizer
 from vqtok.commands import sources
+from vqtok.commands.setup import Setup
+from vqtok.preprocess import Preprocess
 
 
 def rows(text: str) -> list[dict[str, Any]]:
@@ -82,10 +84,19 @@ def test_size_and_policy(
 def test_a_published_policy_brings_its_own_resize(tmp_path: Path) -> None:
     file = picture(tmp_path / "a.png", size=(90, 70))
     tok = VisualTokenizer.from_pretrained(tokenizer())
-    for policy, resize in (("adm", "adm-box-bicubic"), ("taming", "opencv-u8-bilinear")):
+    for policy, resize in (
+        ("adm", "adm-box-bicubic"),
+        ("taming", "opencv-u8-bilinear"),
+        ("torchvision", "pillow-bilinear"),
+    ):
         other = tok.with_preprocess(policy=policy, resize=resize)
         (row,) = rows(vqtok("encode", file, "-t", tokenizer(), "--policy", policy).out)
         assert row["codes"] == other.encode_codes([file])[0].tolist()
+
+
+def test_the_policy_that_it_has_changes_nothing(tmp_path: Path) -> None:
+    now = Preprocess(policy="torchvision", size=16, stride=4, resize="pillow-lanczos")
+    assert now.changed(**Setup("tok", policy="torchvision").changes(now)) == now
 
 
 def test_a_size_for_a_tokenizer_that_fixes_none(tmp_path: Path) -> None:
@@ -163,6 +174,25 @@ def test_pictures_that_are_not_there(tmp_path: Path) -> None:
         done = vqtok("encode", argument)
         assert done == (2, b"", f"vqtok: there is no file or folder {argument!r}\n")
     assert vqtok("encode", empty) == (2, b"", f"vqtok: the folder {empty!r} holds no pictures\n")
+
+
+def test_videos_in_a_folder_are_named_and_skipped(tmp_path: Path) -> None:
+    pictures(tmp_path, "a.png")
+    video = tmp_path / "b" / "c.mp4"
+    video.parent.mkdir()
+    video.write_bytes(b"")
+    done = vqtok("encode", tmp_path, "-t", tokenizer())
+    assert (done.status, [row["key"] for row in rows(done.out)]) == (1, ["a.png"])
+    assert done.err == (
+        f"vqtok: skipped: '{video}' is a video; this tokenizer takes pictures\n"
+        "vqtok: skipped 1 of 2 pictures\n"
+    )
+    assert vqtok("encode", video.parent, "-t", tokenizer()) == (
+        2,
+        b"",
+        f"vqtok: the folder {str(video.parent)!r} holds videos, such as '{video}', and no "
+        "pictures, which this tokenizer takes\n",
+    )
 
 
 def test_two_pictures_of_one_key_are_refused(tmp_path: Path) -> None:

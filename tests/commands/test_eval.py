@@ -18,6 +18,7 @@ from vqtok import VisualTokenizer
 from vqtok.autoencoders.video import AutoencoderVQTimesformer
 from vqtok.evaluation import Metrics, evaluate
 from vqtok.evaluation.report import versions
+from vqtok.metrics.pixels import psnr
 from vqtok.preprocess import Preprocess, preprocess
 from vqtok.sources import held_out
 
@@ -101,6 +102,28 @@ def test_batches_change_nothing(photos: Path) -> None:
     assert found[1]["provenance"] == found[0]["provenance"]
     assert found[0]["counts"] == {"pictures": 6}
     assert found[0]["metrics"]["bits_per_pixel"] == 6 / 16
+
+
+def test_repeated_edges_are_in_no_figure(tmp_path: Path) -> None:
+    names = [(41, 30), (41, 31), (44, 32)]
+    for number, size in enumerate(names):
+        picture(tmp_path / "in" / f"{number}.png", seed=number, size=size)
+    metrics = "psnr,bits_per_pixel"
+    options = "--data", tmp_path / "in", "--policy", "extend", "--metrics", metrics
+    found = report(tokenizer(), *options)["metrics"]
+    tok = VisualTokenizer.from_pretrained(tokenizer()).with_preprocess(policy="extend")
+    figures, pixels = [], 0
+    for number in range(3):
+        with Image.open(tmp_path / "in" / f"{number}.png") as shown:
+            original = np.asarray(shown)
+        height, width = original.shape[:2]
+        seen = preprocess(original, tok.settings)
+        assert seen.shape[:2] == (32, 44)
+        back = tok.decode_codes(tok.encode_pixels([seen]), "np")[0][:height, :width]
+        figures.append(psnr(original[None], back[None])[0])
+        pixels += height * width
+    assert found["psnr"] == pytest.approx(np.mean(figures), rel=1e-4)
+    assert found["bits_per_pixel"] == pytest.approx(3 * 8 * 11 * 6 / pixels)
 
 
 def test_several_codes_a_token(photos: Path) -> None:

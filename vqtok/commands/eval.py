@@ -8,15 +8,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import typer
 
 from vqtok.batches import WAITING
-from vqtok.commands.outputs import check_lines, whole
+from vqtok.commands.outputs import check_lines
 from vqtok.commands.progress import progress
 from vqtok.commands.setup import Setup
 from vqtok.commands.sources import Failures
@@ -24,14 +23,13 @@ from vqtok.errors import ConfigError, ImageError, LoadError, MismatchError, Vqto
 from vqtok.evaluation import Evaluation, Metrics, WeightFiles, choose
 from vqtok.evaluation import run as through
 from vqtok.evaluation.report import SCHEMA, device_name, table, versions
+from vqtok.files import whole
 from vqtok.hub import of_run
-from vqtok.preprocess import Preprocess, preprocess
+from vqtok.preprocess import Prepared, Preprocess, prepare
 from vqtok.sources import Source, held_out, open_source
 from vqtok.tokenizer import VisualTokenizer
 
 __all__ = ["Request", "Samples", "Skipped", "run"]
-
-Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -124,12 +122,12 @@ class Samples(NamedTuple):
             )
         return cls(source, tok.settings, frames, request.frame_stride)
 
-    def read(self, index: int) -> Pixels:
+    def read(self, index: int) -> Prepared:
         """(h, w, 3) of a picture, (t, h, w, 3) of the middle of a clip."""
         sample = self.source[index]
         name = f"the sample {sample.key!r}"
         if not self.frames:
-            return preprocess(sample.data, self.settings, name=name)
+            return prepare(sample.data, self.settings, name=name)
         length, taken = sample.data.length, (self.frames - 1) * self.stride + 1
         if length < taken:
             raise ImageError(
@@ -137,7 +135,8 @@ class Samples(NamedTuple):
                 f"{taken}"
             )
         clip = sample.data.frames((length - taken) // 2, self.frames, self.stride)
-        return np.stack([preprocess(frame, self.settings, name=name) for frame in clip])
+        seen = [prepare(frame, self.settings, name=name) for frame in clip]
+        return Prepared(np.stack([frame.pixels for frame in seen]), seen[0].size)
 
 
 def _measure(
@@ -148,32 +147,36 @@ def _measure(
     indices: Sequence[int],
     skipped: Skipped,
 ) -> Evaluation:
-    """Places count the samples that could be read."""
+    """Places count the samples that could be read.
+
+    What the policy extend adds goes through the model, and counts in no figure.
+    """
     quantizer = tok.model.quantize
     evaluation = Evaluation(quantizer.codebook_size, quantizer.depth, metrics)
     with progress(len(indices), "evaluate", to_stdout=False) as advance:
         for taken, read in _runs(samples, indices, skipped, 4 * setup.batch_size):
-            for places, pixels in _batches(read, evaluation.count, setup.batch_size):
-                x = torch.from_numpy(pixels).movedim(-1, 1).contiguous()
+            for places, seen in _batches(read, evaluation.count, setup.batch_size):
+                x = torch.from_numpy(seen.pixels).movedim(-1, 1).contiguous()
                 done = through(tok.model, x, setup.precision)
-                evaluation.add(
-                    pixels, done.reconstruction, done.codes, done.e, done.q, places=places
-                )
+                height, width = seen.size
+                pixels = x[..., :height, :width]
+                back = cast("torch.Tensor", done.reconstruction)[..., :height, :width]
+                evaluation.add(pixels, back, done.codes, done.e, done.q, places=places)
             advance(taken)
     return evaluation
 
 
 def _runs(
     samples: Samples, indices: Sequence[int], skipped: Skipped, most: int
-) -> Iterator[tuple[int, list[Pixels]]]:
+) -> Iterator[tuple[int, list[Prepared]]]:
     """What fits into memory of the samples, each with the number of indices it took."""
-    read: list[Pixels] = []
+    read: list[Prepared] = []
     taken = held = 0
     for index in indices:
         taken += 1
         try:
             read.append(samples.read(index))
-            held += read[-1].nbytes
+            held += read[-1].pixels.nbytes
         except (ImageError, LoadError) as error:
             skipped.add(error)
         if taken == most or held >= WAITING:
@@ -183,15 +186,16 @@ def _runs(
         yield taken, read
 
 
-def _batches(read: list[Pixels], start: int, size: int) -> Iterator[tuple[list[int], Pixels]]:
-    """Places and pixels of equal shape, at most `size` at a time; places count from `start`."""
+def _batches(read: list[Prepared], start: int, size: int) -> Iterator[tuple[list[int], Prepared]]:
+    """Places and pixels of equal shape and size, at most `size` at a time; places from `start`."""
     alike: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    for at, pixels in enumerate(read):
-        alike[pixels.shape].append(at)
+    for at, seen in enumerate(read):
+        alike[seen.pixels.shape + seen.size].append(at)
     for group in alike.values():
         for first in range(0, len(group), size):
             rows = group[first : first + size]
-            yield [start + row for row in rows], np.stack([read[row] for row in rows])
+            pixels = np.stack([read[row].pixels for row in rows])
+            yield [start + row for row in rows], Prepared(pixels, read[rows[0]].size)
 
 
 def _set(samples: Samples, keys: Sequence[str], skipped: Skipped) -> dict[str, Any]:

@@ -12,30 +12,17 @@ from typing import IO
 
 from PIL import Image
 
+from vqtok.commands.sources import SUFFIXES
 from vqtok.errors import InputError, LoadError
+from vqtok.files import whole
 from vqtok.movies import MOVIES, write_movie
-from vqtok.pictures import Pixels
+from vqtok.pictures import VIDEOS, Pixels
 
-__all__ = ["FORMATS", "Movies", "Pictures", "check_lines", "lines", "whole"]
+__all__ = ["FORMATS", "Movies", "Pictures", "check_lines", "lines"]
 
 FORMATS = (*(ending[1:] for ending in MOVIES), "png")  # of clips
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[IO[bytes]]:
-    """`path` open for writing; after an error or an interruption it is as it was before."""
-    place = path.resolve()  # a link stays a link
-    if place.exists() and not place.is_file():  # a pipe or a device
-        with place.open("wb") as file:
-            yield file
-        return
-    part = place.with_name(f"{place.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            yield file
-        part.replace(place)
-    finally:
-        part.unlink(missing_ok=True)
+# What nobody calls a folder.
+KINDS = frozenset((*SUFFIXES, *VIDEOS, ".apng", ".flv", ".heic", ".ogv", ".ts", ".wmv"))
 
 
 def check_lines(output: str) -> None:
@@ -69,6 +56,11 @@ class _Places:
             raise LoadError(
                 f"--output {output!r} is a file; name a folder, or a {', '.join(endings)} file for "
                 f"one {what}"
+            )
+        if not self.single and path.suffix.lower() in KINDS and not path.is_dir():
+            raise InputError(
+                f"--output {output!r} cannot be written: name a {', '.join(endings)} file for one "
+                f"{what}, or a folder"
             )
 
     def _place(self, key: str, ending: str) -> Path:

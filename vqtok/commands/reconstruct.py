@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from vqtok.commands.progress import counted, progress
 from vqtok.commands.setup import Setup
 from vqtok.commands.sources import Encoded, Failures, Source, check_named, encoded, find
 from vqtok.errors import ConfigError, ImageError, InputError, LoadError
-from vqtok.preprocess import preprocess_frames
+from vqtok.preprocess import Preprocess, preprocess_frames
 from vqtok.sheets import colours_of, map_of, sheet
 from vqtok.tokenizer import VisualTokenizer
 from vqtok.types import Codes
@@ -80,11 +81,19 @@ def _places(pictures: Pictures, sources: list[Source]) -> dict[str, Path]:
     """Where each key's picture goes; never onto a picture that is read."""
     _check_single(pictures, len(sources), "picture")
     places = {source.key: pictures.place(source.key) for source in sources}
-    originals = {s.data.resolve() for s in sources if isinstance(s.data, Path)}
-    for place in places.values():
-        if place.resolve() in originals:
-            raise LoadError(f"--output {pictures.output!r} would overwrite the picture '{place}'")
+    originals = {s.data for s in sources if isinstance(s.data, Path)}
+    _check_apart(pictures, places, originals, "picture")
     return places
+
+
+def _check_apart(
+    results: Pictures | Movies, places: dict[str, Path], originals: set[Path], what: str
+) -> None:
+    """Raises where a result would be written onto a file that is read."""
+    read = {path.resolve() for path in originals}
+    for place in places.values():
+        if place.resolve() in read:
+            raise LoadError(f"--output {results.output!r} would overwrite the {what} '{place}'")
 
 
 def _check_single(results: Pictures | Movies, count: int, what: str) -> None:
@@ -105,11 +114,12 @@ def _sheet(tok: VisualTokenizer, one: Encoded, back: Pixels, colours: Pixels) ->
 def _clips(
     tok: VisualTokenizer, clips: list[Clip], movies: Movies | None, colours: Pixels | None
 ) -> int:
-    if movies is not None:
-        _check_single(movies, len(clips), "clip")
     failures = Failures(len(clips), "clips")
+    places = {} if movies is None else _movie_places(movies, clips, tok.settings, failures)
     report = Report(tok, [clip.key for clip in clips], to_stderr=False)
     for clip in clips:
+        if movies is not None and clip.key not in places:
+            continue
         total = frames_of(clip, tok.settings)
         figures: list[tuple[float, float]] = []
         try:
@@ -117,7 +127,10 @@ def _clips(
                 one = encode_clip(tok, clip, advance)
             with progress(total, f"decode {clip.key}", to_stdout=False) as advance:
                 frames = counted(_compared(tok, one, colours, figures), advance)
-                _drain(frames, one, movies)
+                if movies is None:
+                    deque(frames, 0)
+                else:
+                    movies.save(frames, places[clip.key], one.fps)
         except ImageError as error:
             failures.add(_named(error, clip))
         except LoadError as error:
@@ -155,23 +168,22 @@ def _compared(
             yield sheet(original, back, maps[tok.model.token_of(number)], colours)
 
 
-def _drain(frames: Iterator[Pixels], one: EncodedClip, movies: Movies | None) -> None:
-    """Takes all frames, into a video where there is a place for it."""
-    if movies is None:
-        for _ in frames:
-            pass
-        return
-    place = movies.place(one.clip.key, int(one.codes.sizes[0, 0]))
-    data = one.clip.data
-    if place.resolve() in [path.resolve() for path in _files(data)]:
-        raise InputError(f"--output {movies.output!r} would overwrite the clip '{place}'")
-    movies.save(frames, place, one.fps)
-
-
-def _files(data: Path | bytes | list[Path]) -> list[Path]:
-    if isinstance(data, bytes):
-        return []
-    return data if isinstance(data, list) else [data]
+def _movie_places(
+    movies: Movies, clips: list[Clip], settings: Preprocess, failures: Failures
+) -> dict[str, Path]:
+    """Where each key's clip goes that can be read; never onto a file that is read."""
+    _check_single(movies, len(clips), "clip")
+    lengths: dict[str, int] = {}
+    for clip in clips:
+        try:
+            lengths[clip.key] = clip.open(settings).length or 0
+        except (ImageError, LoadError) as error:
+            failures.add(error)
+    places = {key: movies.place(key, length) for key, length in lengths.items()}
+    originals = {path for clip in clips for path in clip.files}
+    # A folder of frames is a place, too, whose files nobody has named yet.
+    _check_apart(movies, places, originals | {path.parent for path in originals}, "clip")
+    return places
 
 
 # --- figures ---------------------------------------------------------------------------------

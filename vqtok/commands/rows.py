@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from vqtok.codec import check_sizes
 from vqtok.errors import CodesError, LoadError, MismatchError
+from vqtok.movies import FASTEST, SLOWEST, is_rate
 from vqtok.tokenizer import VisualTokenizer
 from vqtok.types import Codes
 
@@ -73,7 +75,7 @@ class Reader:
     def _codes(self, fields: dict[str, Any]) -> Codes:
         depth, axes = self.tok.vocab.depth, self.tok.grid_axes
         codes = Codes(
-            np.array([fields["codes"]]),
+            _ids(fields["codes"]),
             _size(fields["size"], clip=self.tok.is_video),
             self.tok.codebook_size,
             fields["codebook"],
@@ -87,7 +89,16 @@ class Reader:
                 f"codes have the shape ({shape}) and their grid is ({', '.join(names)}); got the "
                 f"shape {codes.ids.shape[1:]} and the grid {fields['grid']}"
             )
+        check_sizes(self.tok.model, codes)
         return codes
+
+
+def _ids(codes: list[Any]) -> npt.NDArray[Any]:
+    """A batch of one; whether these are ids, `Codes` says."""
+    try:
+        return np.array([codes])
+    except ValueError:
+        raise CodesError("'codes' are rows of one length, and these are not") from None
 
 
 def _size(size: list[Any], *, clip: bool) -> npt.NDArray[np.int32]:
@@ -111,8 +122,8 @@ def _scales(scales: Any) -> tuple[tuple[int, int], ...]:
 def _rate(fps: Any) -> float | None:
     if fps is None:
         return None
-    if isinstance(fps, bool) or not isinstance(fps, int | float) or not fps > 0:
-        raise CodesError(f"'fps' is a number above 0; got {fps!r:.60}")
+    if not is_rate(fps):
+        raise CodesError(f"'fps' is a number from {SLOWEST} to {FASTEST}; got {fps!r:.60}")
     return float(fps)
 
 

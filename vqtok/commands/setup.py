@@ -10,12 +10,12 @@ from vqtok.errors import ConfigError
 from vqtok.hub import Resolved
 from vqtok.obtain import obtain
 from vqtok.precision import check_precision
-from vqtok.preprocess import UNSIZED, Preprocess
+from vqtok.preprocess import Preprocess
 from vqtok.tokenizer import VisualTokenizer
 
 __all__ = ["Setup", "parse_size", "pick_device"]
 
-PUBLISHED = ("adm", "taming")
+PUBLISHED = ("adm", "taming", "torchvision")
 
 
 def pick_device(name: str) -> str:
@@ -102,10 +102,6 @@ def _changes(
     if policy is None:
         return changes
     changes["policy"] = policy
-    if policy in PUBLISHED:
+    if policy in PUBLISHED and policy != now.policy:
         changes["resize"] = Preprocess.preset(policy, 256).resize
-    if policy in UNSIZED and size is None:
-        changes["size"] = None
-    elif now.keeps_size:
-        changes["max_area"] = None
     return changes

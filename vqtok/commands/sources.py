@@ -19,10 +19,20 @@ from vqtok.preprocess import Prepared, Preprocess, prepare
 from vqtok.tokenizer import VisualTokenizer
 from vqtok.types import Codes
 
-__all__ = ["Encoded", "Failures", "Source", "check_named", "encoded", "find", "named_once"]
+__all__ = [
+    "SUFFIXES",
+    "Encoded",
+    "Failures",
+    "Source",
+    "check_named",
+    "encoded",
+    "find",
+    "named_once",
+]
 
 NAMES = "avif bmp gif jfif jp2 jpeg jpg pgm png ppm tif tiff webp"
 SUFFIXES = frozenset(f".{name}" for name in NAMES.split())
+FOUND = SUFFIXES.union(VIDEOS)  # in a folder: videos are refused, each by its name
 
 
 class Source(NamedTuple):
@@ -41,7 +51,7 @@ class Source(NamedTuple):
         return self.prepared(settings).pixels
 
     def prepared(self, settings: Preprocess) -> Prepared:
-        """The same, and the size that comes back."""
+        """The same, and the size that comes back; of an animation the first frame."""
         suffix = self.data.suffix.lower() if isinstance(self.data, Path) else ""
         if suffix in VIDEOS and suffix != ".gif":
             raise ImageError(f"{self.name} is a video; this tokenizer takes pictures")
@@ -122,9 +132,14 @@ def _find(argument: str) -> list[Source]:
     check_named([argument])
     if not path.is_dir():
         return [Source(path.name, path)]
-    inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and not p.is_dir())
+    inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in FOUND and not p.is_dir())
     if not inside:
         raise LoadError(f"the folder {argument!r} holds no pictures")
+    if not any(p.suffix.lower() in SUFFIXES for p in inside):
+        raise LoadError(
+            f"the folder {argument!r} holds videos, such as '{inside[0]}', and no pictures, which "
+            "this tokenizer takes"
+        )
     return [Source(p.relative_to(path).as_posix(), p) for p in inside]
 
 
