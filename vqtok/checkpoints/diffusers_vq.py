@@ -15,6 +15,7 @@ from torch import Tensor
 from vqtok.autoencoders.stock import TRAINING
 from vqtok.checkpoints import FAMILIES, Family, Foreign, Plan
 from vqtok.checkpoints.keys import asked, need
+from vqtok.checkpoints.recipes import CODES
 from vqtok.checkpoints.taming_layout import PROJECTIONS, settings_from_shapes, stride_of
 from vqtok.checkpoints.told import choice, flag, listed, number, whole
 from vqtok.errors import ConfigError
@@ -22,7 +23,6 @@ from vqtok.preprocess import Preprocess
 
 __all__ = ["plan", "recognises"]
 
-TABLE = "quantize.embedding.weight"
 SPATIAL = "decoder.conv_norm_out.norm_layer.weight"
 OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 _OLD = re.compile(rf"(.+\.attentions\.\d+\.)({'|'.join(OLD_NAMES)})(\.\w+)")
@@ -46,15 +46,15 @@ def recognises(tensors: Mapping[str, Tensor]) -> bool:
     """Whether these are diffusers' blocks of pictures around one table."""
     marks = ("encoder.down_blocks.0.resnets.0.conv1.weight", "decoder.conv_in.weight", *PROJECTIONS)
     quantizer = {key for key in tensors if key.startswith("quantize.")}
-    return all(key in tensors and tensors[key].ndim != 5 for key in marks) and quantizer == {TABLE}
+    return all(key in tensors and tensors[key].ndim != 5 for key in marks) and quantizer == {CODES}
 
 
 def plan(foreign: Foreign) -> Plan:
     """The same model; what the file does not tell is from config.json."""
     origin, told = foreign.origin, foreign.settings
     weights = {_newer(key): tensor for key, tensor in foreign.tensors.items()}
-    need(weights, [TABLE, *PROJECTIONS], origin)
-    codes, width = weights[TABLE].shape
+    need(weights, [CODES, *PROJECTIONS], origin)
+    codes, width = weights[CODES].shape
     settings = {
         **settings_from_shapes(weights, origin),
         "norm_type": "spatial" if SPATIAL in weights else "group",

@@ -14,6 +14,7 @@ from torch import Tensor
 from vqtok.checkpoints import FAMILIES, Family, Foreign, Plan
 from vqtok.checkpoints.beside import PIXELS
 from vqtok.checkpoints.keys import need, renamed, shape_of
+from vqtok.checkpoints.recipes import BY_GRADIENT, CODES
 from vqtok.checkpoints.taming_layout import (
     decoder_weights,
     encoder_weights,
@@ -27,7 +28,6 @@ from vqtok.preprocess import Preprocess
 
 __all__ = ["plan", "recognises"]
 
-CODES = "quantize.embedding.weight"
 MARKS = ("encoder.time_conv.0.conv.conv.weight", "decoder.time_res_stack.0.conv1.conv.weight")
 MAX_AREA = 1024**2
 UNUSED = "counts the steps of a norm's running statistics, which stay as they are"
@@ -146,12 +146,7 @@ def _training() -> dict[str, Any]:
     return {
         "quantizer": "vector",
         "estimator": "ste",
-        "quantizer_args": {
-            "codebook_update": "gradient",
-            "commitment_weight": 0.25,
-            "dead_codes": "off",
-            "start": "uniform",
-        },
+        "quantizer_args": {**BY_GRADIENT, "commitment_weight": 0.25},
     }
 
 

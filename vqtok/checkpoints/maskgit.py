@@ -6,6 +6,7 @@ tokenizer under names of its own.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from vqtok.checkpoints import FAMILIES, Family, Foreign, Plan
 from vqtok.checkpoints.keys import need, renamed, shape_of
+from vqtok.checkpoints.recipes import BY_GRADIENT, CODES
 from vqtok.checkpoints.taming_layout import GROUPS, levels_of
 from vqtok.errors import LoadError
 from vqtok.preprocess import Preprocess
@@ -27,7 +29,7 @@ MARKS = (
     "decoder.conv_out.weight",
     "decoder.up.0.block.0.conv2.weight",
     "decoder.up.1.upsample_conv.weight",
-    "quantize.embedding.weight",
+    CODES,
 )
 BIASED = "encoder.conv_in.bias"  # taming's layout, and all that follow it but for this one
 
@@ -52,7 +54,7 @@ def plan(foreign: Foreign) -> Plan:
     rules = [
         *_encoder_rules(),
         *decoder_rules(levels, "decoder.", "decoder."),
-        (r"quantize\.embedding\.weight", r"quantize.embedding.weight"),
+        (re.escape(CODES), CODES),
     ]
     channels = shape_of(tensors, "encoder.conv_in.weight", 4, origin)[1]
     found = shapes(tensors, "decoder.", origin)
@@ -69,17 +71,12 @@ def plan(foreign: Foreign) -> Plan:
             **found,
             "latent_channels": shape_of(tensors, "encoder.conv_out.weight", 4, origin)[0],
             "sample_size": SIZE,
-            "num_vq_embeddings": shape_of(tensors, "quantize.embedding.weight", 2, origin)[0],
+            "num_vq_embeddings": shape_of(tensors, CODES, 2, origin)[0],
             "pixel_mean": (0.0,) * channels,
             "pixel_std": (1.0,) * channels,
             "quantizer": "vector",
             "estimator": "ste",
-            "quantizer_args": {
-                "codebook_update": "gradient",
-                "commitment_weight": 0.25,
-                "dead_codes": "off",
-                "start": "uniform",
-            },
+            "quantizer_args": {**BY_GRADIENT, "commitment_weight": 0.25},
         },
         weights=renamed(tensors, rules, origin),
         preprocess=short_side(SIZE, 2 ** (levels - 1)),

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vqtok.autoencoders import AutoencoderBase, AutoencoderVQ
 from vqtok.checkpoints import FAMILIES, Family, Foreign, Plan
+from vqtok.checkpoints.recipes import CODES
 from vqtok.checkpoints.taming_layout import GROUPS, to_layout
 from vqtok.checkpoints.taming_parts import kind_of, parts_of, table_plan
 from vqtok.errors import ConfigError
@@ -49,9 +50,9 @@ def to_taming(model: AutoencoderBase) -> dict[str, Tensor]:
 
 
 def _quantizer(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    table = weights["quantize.embedding.weight"]
+    table = weights[CODES]
     if "quantize.proj.weight" not in weights:
-        return {"quantize.embedding.weight": table}
+        return {CODES: table}
     return {
         "quantize.proj.weight": weights["quantize.proj.weight"][..., None, None],
         "quantize.proj.bias": weights["quantize.proj.bias"],

@@ -13,6 +13,7 @@ from vqtok.checkpoints import Foreign, Plan
 from vqtok.checkpoints.ddconfig import check_sizes, hyperparameters
 from vqtok.checkpoints.extras import AVERAGED, sorted_extras, under
 from vqtok.checkpoints.keys import need
+from vqtok.checkpoints.recipes import CODES
 from vqtok.checkpoints.taming_layout import (
     is_layout,
     model_weights,
@@ -95,7 +96,7 @@ def kind_of(tensors: Mapping[str, Tensor]) -> str | None:
 
 
 def _kind_by_sizes(tensors: Mapping[str, Tensor]) -> str:
-    codes = tuple(tensors["quantize.embedding.weight"].shape)
+    codes = tuple(tensors[CODES].shape)
     attends = any(".attn." in key for key in tensors if key.startswith("encoder.down."))
     if codes == CHAMELEON and not attends:
         return "chameleon"

@@ -8,6 +8,7 @@ apart and refused.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from vqtok.checkpoints import FAMILIES, Family, Foreign, Plan, maskgit
 from vqtok.checkpoints.keys import asked, need, renamed, shape_of
+from vqtok.checkpoints.recipes import BY_GRADIENT, CODES
 from vqtok.checkpoints.taming_layout import levels_of
 from vqtok.checkpoints.told import flag, number, section
 from vqtok.checkpoints.wrappers import hoisted
@@ -28,7 +30,6 @@ MARKS = (
     "encoder.patch_embed.weight",
     "decoder.latent_token_positional_embedding",
 )
-CODES = "quantize.embedding.weight"
 TEXT = "decoder.text_guidance_proj.weight"
 LOGITS = "decoder.ffn.2.weight"  # the decoder gives codes of another tokenizer, not pixels
 PROXY = "pixel_quantize.embedding.weight"
@@ -69,7 +70,7 @@ RULES = (
     (r"encoder\.conv_out" + _ENDS, r"quant_conv.\1"),
     (r"decoder\.decoder_embed" + _ENDS, r"post_quant_conv.\1"),
     (r"decoder\.mask_token", r"decoder.mask_token"),
-    (r"quantize\.embedding\.weight", r"quantize.embedding.weight"),
+    (re.escape(CODES), CODES),
 )
 ONE_STAGE = (
     (r"decoder\.ffn\.0" + _ENDS, r"decoder.head.to_patch.\1"),
@@ -226,11 +227,9 @@ def _quantizer(settings: Mapping[str, Any], origin: str) -> dict[str, Any]:
         "estimator": "ste",
         "quantizer_args": {
             "use_cosine_sim": flag(said, "use_l2_norm", False),
-            "codebook_update": "gradient",
+            **BY_GRADIENT,
             # 0 in the settings of the second stage, which trains neither encoder nor codebook.
             "commitment_weight": number(said, "commitment_cost", 0.25, least=0) or 0.25,
-            "dead_codes": "off",
-            "start": "uniform",
         },
     }
 

@@ -36,8 +36,11 @@ class Codebook(nn.Embedding):
             table = self.table()
             if not x.is_floating_point():
                 return F.embedding(x, table)
-            table, owner = self._with_direction(table)
-            ids = owner[nearest(x, table)]
+            if self.cosine:
+                table, owner = self._with_direction(table)
+                ids = owner[nearest(x, table)]
+            else:
+                ids = nearest(x, table)
             return margins(x, table, ids) if margin else ids
 
     def _with_direction(self, table: Tensor) -> tuple[Tensor, Tensor]:
@@ -47,12 +50,9 @@ class Codebook(nn.Embedding):
         lie nearer to a vector than all codes at over 60 degrees. The first code that has one
         stands in its place.
         """
-        own = torch.arange(len(table), device=table.device)
-        if not self.cosine:
-            return table, own
         faded = table.norm(dim=1) < FADED
         first = (~faded).to(torch.int64).argmax()
-        owner = torch.where(faded, first, own)
+        owner = torch.where(faded, first, torch.arange(len(table), device=table.device))
         return table[owner], owner
 
     def table(self) -> Tensor:
