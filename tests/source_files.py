@@ -116,6 +116,13 @@ def arrays(root: Path) -> Path:
     return root
 
 
+def lists(root: Path) -> Path:
+    rows = [{"path": f"in/{number}.png", "text": f"number {number}"} for number in range(COUNT)]
+    for number in range(COUNT):
+        write(root / "in" / f"{number}.png", png(picture(number)))
+    return write(root / "list.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
+
 def clips(root: Path) -> Path:
     """Without loss, so that pixels can be compared."""
     root.mkdir(parents=True, exist_ok=True)
@@ -131,6 +138,7 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
     "parquet": parquet,
     "arrays": arrays,
     "clips": clips,
+    "lists": lists,
 }
 
 

@@ -56,3 +56,28 @@ def test_a_card_that_somebody_wrote_stays(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("by hand")
     tiny.tokenizer().save_pretrained(tmp_path)
     assert (tmp_path / "README.md").read_text() == "by hand"
+
+
+@pytest.mark.parametrize(
+    ("licence", "head"),
+    [
+        ("MIT, code and published weights", "license: mit\n"),
+        ("Apache-2.0", "license: apache-2.0\n"),
+        (
+            "DeepSeek Model License, which restricts use",
+            "license: other\nlicense_name: deepseek-model-license-which-restricts-use\n",
+        ),
+        ("that of the repository it comes from", "license: other\nlicense_name: unknown\n"),
+        (
+            "MIT (code); CompVis names none for its weights",
+            "license: other\nlicense_name: mit-code\n",
+        ),
+    ],
+)
+def test_licences_as_the_hub_has_them(licence: str, head: str) -> None:
+    source = {"file": "a.pt", "sha256": {}, "repository": None}
+    report = {"family": "toy", "title": "a toy", "licence": licence, "source": source, "notes": []}
+    for conversion in (report, {"derived_from": report}):
+        tok = tiny.tokenizer()
+        tok.conversion = conversion
+        assert model_card(tok).startswith(f"---\nlibrary_name: vqtok\n{head}tags:\n")

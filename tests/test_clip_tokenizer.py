@@ -98,11 +98,16 @@ def test_sources_of_one_clip_give_one_set_of_ids(name: str, tmp_path: Path) -> N
     expected = tok.encode(source)
     pictures = [Image.fromarray(frame) for frame in source]
     assert isinstance(tok.codec, ClipCodec) and tok.is_video
-    for other in (pictures, files, list(source), torch.from_numpy(source).permute(0, 3, 1, 2)):
+    channels_first = torch.from_numpy(source).permute(0, 3, 1, 2)
+    for other in (pictures, files, tmp_path, str(tmp_path), list(source), channels_first):
         assert tok.encode(other) == expected
         assert [codes.tolist() for codes in tok.encode_codes(other)] == [
             tok.encode_codes(source)[0].tolist()
         ]
+    both = tok.encode_codes([tmp_path, files[0]])
+    assert [codes.tolist() for codes in both] == [
+        tok.encode_codes(one)[0].tolist() for one in (source, source[0])
+    ]
 
 
 @every

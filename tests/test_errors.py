@@ -7,7 +7,7 @@ import inspect
 import pytest
 
 from vqtok import errors
-from vqtok.errors import VqtokError, did_you_mean
+from vqtok.errors import VqtokError, did_you_mean, plural
 
 STANDARD = {
     "UnknownNameError": ValueError,
@@ -55,3 +55,12 @@ def test_the_docstring_is_the_hierarchy() -> None:
 def test_did_you_mean(name: object, known: list[str], expected: str) -> None:
     assert did_you_mean(name, known) == expected
     assert did_you_mean(name, iter(known)) == expected
+
+
+def test_one_thing_and_several() -> None:
+    assert [plural(count, "row") for count in (0, 1, 2, 1000)] == [
+        "0 rows",
+        "1 row",
+        "2 rows",
+        "1,000 rows",
+    ]

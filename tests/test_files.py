@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,3 +46,25 @@ def test_links_and_rights_are_those_of_a_plain_write(tmp_path: Path) -> None:
         file.write(b"new")
     assert link.is_symlink() and target.read_text() == "new"
     assert stat.S_IMODE(target.stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
+
+
+@posix
+def test_a_request_to_end_leaves_nothing(tmp_path: Path) -> None:
+    """As `kill` and the schedulers of clusters ask."""
+    code = (
+        "import os, signal, sys; from pathlib import Path; from vqtok.files import whole\n"
+        "with whole(Path(sys.argv[1])) as file:\n"
+        "    file.write(b'a')\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a")])
+    assert done.returncode == -signal.SIGTERM
+    assert list(tmp_path.iterdir()) == []
+
+
+@posix
+def test_listeners_for_such_requests_stay(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with whole(tmp_path / "a"):
+        pass
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,12 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
+import tiny
 from fakehub import FakeHub
+from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
 
 from vqtok import hub as module
 from vqtok.errors import ConfigError, LoadError
-from vqtok.hub import Resolved, push_folder, resolve
+from vqtok.hub import Resolved, fetch, push_folder, resolve
 from vqtok.zoo import bundled, samples
 
 OURS = b'{"_class_name": "AutoencoderVQ", "model_type": "vqtok"}'
@@ -91,7 +95,7 @@ def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize(
     ("config", "family"),
-    [(OURS, "vqtok"), (STOCK, "diffusers"), (b'{"model_type": "vqtok"}', "vqtok")],
+    [(OURS, "vqtok"), (STOCK, "diffusers_vq"), (b'{"model_type": "vqtok"}', "vqtok")],
 )
 def test_a_folder_is_itself(tmp_path: Path, config: bytes, family: str) -> None:
     folder = write(tmp_path / "tok", {**BARE, "config.json": config})
@@ -216,6 +220,15 @@ def test_a_config_of_something_else(tmp_path: Path, config: Any, said: str) -> N
     )
 
 
+@pytest.mark.parametrize("kind", ["AutoencoderKL", "AutoencoderKLWan", "AsymmetricAutoencoderKL"])
+def test_a_continuous_autoencoder(tmp_path: Path, kind: str) -> None:
+    write(tmp_path, {**BARE, "config.json": json.dumps({"_class_name": kind}).encode()})
+    assert refused(tmp_path) == (
+        f"{tmp_path} holds {kind}, a continuous autoencoder: its latents are a mean and a "
+        "variance, and it has no codes to make a tokenizer of"
+    )
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
@@ -288,6 +301,45 @@ def test_it_takes_what_a_tokenizer_is_made_of_and_nothing_else(online: Online) -
     }
     online.hub.add("org/name", {**FULL, **other})
     assert found(resolve("org/name").path) == set(FULL)
+
+
+def test_the_discriminator_that_training_goes_on_from(online: Online, tmp_path: Path) -> None:
+    """It goes up and comes down with its tokenizer, and does not stay beside another one."""
+    both = {**BARE, "discriminator.safetensors": b"judge"}
+    push_folder(write(tmp_path / "one", both), "org/name")
+    assert (resolve("org/name").path / "discriminator.safetensors").read_bytes() == b"judge"
+    push_folder(write(tmp_path / "other", BARE), "org/name")
+    assert set(online.hub.files("org/name") or {}) == {*BARE, ".gitattributes"}
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_no_noise_on_the_way(
+    online: Online, monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    """Bars are for weights, on a terminal; of what is not there one sentence tells."""
+    online.hub.add("org/name", FULL)
+    said, bars = list[str](), list[bool]()
+    plain = huggingface_hub.snapshot_download
+
+    def watched(*given: Any, **named: Any) -> Any:
+        bars.append(not are_progress_bars_disabled())
+        return plain(*given, **named)
+
+    logger = logging.getLogger("huggingface_hub._snapshot_download")
+    handler = logging.Handler()
+    monkeypatch.setattr(handler, "emit", lambda record: said.append(record.getMessage()))
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", watched)
+    monkeypatch.setattr(module.sys.stderr, "isatty", lambda: terminal)
+    logger.addHandler(handler)
+    enable_progress_bars()
+    try:
+        resolve("org/name")
+        with pytest.raises(LoadError):
+            fetch("org/name", "gone.pt")
+        assert not are_progress_bars_disabled()
+    finally:
+        logger.removeHandler(handler)
+    assert (said, bars) == ([], [False, terminal, terminal])
 
 
 def test_a_variant_on_the_hub(online: Online) -> None:
@@ -474,6 +526,16 @@ def test_a_folder_goes_to_the_hub_and_comes_back(online: Online, tmp_path: Path)
     back = resolve("org/name").path
     assert all((back / name).read_bytes() == data for name, data in FULL.items())
     assert set(online.hub.files("org/name") or {}) == found(folder) | {".gitattributes"}
+
+
+def test_the_card_there_names_the_repository(online: Online, tmp_path: Path) -> None:
+    tok = tiny.tokenizer()
+    tok.push_to_hub("org/name", token="t")
+    card = (online.hub.files("org/name") or {})["README.md"].decode()
+    assert 'tok = VisualTokenizer.from_pretrained("org/name")\n' in card
+    tok.save_pretrained(tmp_path / "here")
+    here = 'tok = VisualTokenizer.from_pretrained("path/to/this/folder")\n'
+    assert here in (tmp_path / "here/README.md").read_text()
 
 
 def test_older_weights_do_not_stay_beside_new_ones(online: Online, tmp_path: Path) -> None:

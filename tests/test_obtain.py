@@ -17,13 +17,16 @@ from checkpoints.test_opening import parts
 from fakehub import FakeHub
 from safetensors.torch import load_file
 
-from vqtok import VisualTokenizer
+from vqtok import VisualTokenizer, conversions
 from vqtok import obtain as module
 from vqtok.autoencoders.loading import load_model
+from vqtok.checkpoints import prints
 from vqtok.checkpoints.building import Conversion, build
-from vqtok.errors import ConfigError, LoadError
+from vqtok.conversions import Source
+from vqtok.errors import ConfigError, LoadError, UnknownNameError
+from vqtok.folders import read_report
 from vqtok.hub import Resolved
-from vqtok.obtain import Source, find, obtain, read_report
+from vqtok.obtain import Request, find, obtain, taken
 from vqtok.zoo import bundled
 from vqtok.zoo.aliases import Alias, aliases
 
@@ -112,6 +115,18 @@ def test_a_tokenizer_from_a_file(tmp_path: Path) -> None:
     assert (other.settings.size, other.fingerprint.codebook) == (32, tok.fingerprint.codebook)
 
 
+@pytest.mark.parametrize("marks", [{"_class_name": "Toy"}, {"run": {"name": "x"}}])
+def test_a_whole_configuration_holds_what_nothing_reads(
+    marks: dict[str, Any], tmp_path: Path
+) -> None:
+    file = toy_family.file(tmp_path / "a.ckpt")
+    tok = VisualTokenizer.from_pretrained(file, config={"size": 32, "seed": 1, **marks})
+    assert tok.settings.size == 32
+    with pytest.raises(ConfigError) as error:
+        VisualTokenizer.from_pretrained(file, config={"size": 32, "seed": 1})
+    assert str(error.value).startswith("nothing of the family toy reads the setting 'seed'")
+
+
 def test_a_copy_says_where_it_is_from(tmp_path: Path) -> None:
     first = obtain(toy_family.file(tmp_path / "a.ckpt")).path
     tok = VisualTokenizer.from_pretrained(first)
@@ -125,6 +140,19 @@ def test_a_copy_says_where_it_is_from(tmp_path: Path) -> None:
     assert other.conversion is None
     other.save_pretrained(tmp_path / "copy")
     assert read_report(tmp_path / "copy") == {}
+
+
+def test_a_copy_keeps_what_training_goes_on_from(tmp_path: Path) -> None:
+    first = obtain(toy_family.file(tmp_path / "a.ckpt")).path
+    copy = tmp_path / "copy" / "discriminator.safetensors"
+    tok = VisualTokenizer.from_pretrained(first)
+    for each in (tok, tok.with_preprocess(size=24)):
+        each.save_pretrained(tmp_path / "copy")
+        assert copy.read_bytes() == (first / "discriminator.safetensors").read_bytes()
+    VisualTokenizer.from_pretrained(copy.parent).save_pretrained(copy.parent)
+    assert copy.exists()
+    VisualTokenizer.from_model(toy_family.model()).save_pretrained(copy.parent)
+    assert not copy.exists()
 
 
 def test_a_home_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +183,8 @@ def test_a_folder_with_a_checkpoint(tmp_path: Path) -> None:
     assert obtain(folder / "inner", filename="a.ckpt") == found
     toy_family.file(folder / "inner/b.ckpt", 1)
     assert refused(folder / "inner") == (
-        f"{folder / 'inner'} holds several checkpoints: a.ckpt, b.ckpt. Name one of them"
+        f"{folder / 'inner'} holds several checkpoints: a.ckpt, b.ckpt. Name one of them "
+        "with --filename (filename=)"
     )
     assert obtain(folder / "inner", filename="b.ckpt") != found
     assert refused(folder, filename="c.ckpt") == f"{folder} has no file 'c.ckpt'"
@@ -173,7 +202,14 @@ def test_our_own_are_taken_as_they_are(tmp_path: Path) -> None:
 
 def test_stock_folders_are_taken_as_they_are(tmp_path: Path) -> None:
     load_model(bundled()["photo-tiny"]).to_diffusers().save_pretrained(tmp_path / "stock")
-    assert obtain(tmp_path / "stock").family == "diffusers"
+    found = obtain(tmp_path / "stock")
+    assert found.family == "diffusers_vq"
+    assert obtain(tmp_path / "stock", family="diffusers_vq") == found
+    assert obtain(tmp_path / "stock", family="auto") == found
+    assert refused(tmp_path / "stock", kind=ConfigError, family="taming") == (
+        f"'{tmp_path / 'stock'}' is a tokenizer of the family diffusers_vq, by its config.json; "
+        "got family='taming'"
+    )
     file = tmp_path / "stock/diffusion_pytorch_model.safetensors"
     assert refused(file) == (
         f"{file} is the weights of a tokenizer: name the folder {tmp_path / 'stock'}"
@@ -210,13 +246,73 @@ def test_options_that_a_file_has_not(here: Path, options: Any, message: str) -> 
     assert refused("a.ckpt", kind=ConfigError, **options) == message
 
 
-@pytest.mark.parametrize("option", ["family", "config", "settings"])
+@pytest.mark.parametrize("option", ["filename", "config", "settings"])
 def test_options_that_a_tokenizer_has_not(option: str) -> None:
     value = {"a": 1} if option == "settings" else "x"
+    shown = f"--{'set (config=)' if option == 'settings' else f'{option} ({option}=)'}"
     assert refused("photo-tiny", kind=ConfigError, **{option: value}) == (
-        f"{option} is for checkpoints of other projects; 'photo-tiny' is no file or folder with "
-        "one, and no org/name with filename"
+        f"{shown} is for checkpoints of other projects; 'photo-tiny' is a tokenizer already"
     )
+
+
+def test_settings_for_what_may_be_anything() -> None:
+    assert refused("org/name", kind=ConfigError, settings={"a": 1}) == (
+        "--set (config=) is for checkpoints of other projects; 'org/name' is no file or folder "
+        "with one, and no org/name with --filename"
+    )
+
+
+def test_families_that_a_tokenizer_has_not() -> None:
+    assert obtain("photo-tiny", family="vqtok") == obtain("photo-tiny")
+    assert refused("photo-tiny", kind=ConfigError, family="taming") == (
+        "'photo-tiny' is a tokenizer of the family vqtok, by its config.json; got family='taming'"
+    )
+
+
+@pytest.mark.parametrize("where", ["config", "settings"])
+def test_settings_that_nothing_reads(tmp_path: Path, where: str) -> None:
+    """Of the caller alone: whole YAMLs are full of such."""
+    file = toy_family.file(tmp_path / "a.ckpt")
+    (tmp_path / "own.yaml").write_text("size: 24\nsise: 32\nlr: 1")
+    assert refused(file, kind=ConfigError, **{where: {"size": 24, "sise": 32}}) == (
+        f"nothing of the family toy reads the setting 'sise' for {file}. Did you mean 'size'? "
+        "Known: size."
+    )
+    assert refused(file, kind=ConfigError, settings={"data": {"size": 24}}) == (
+        f"nothing of the family toy reads the setting 'data.size' for {file}. Did you mean 'size'? "
+        "Known: size."
+    )
+    assert converted(tmp_path) == []
+    assert obtain(file, config=tmp_path / "own.yaml").family == "toy"
+
+
+def test_settings_of_an_alias_are_nobodys_mistake(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.add("org/name", {"a.pt": bytes_of(tmp_path)})
+    name_it(monkeypatch, repo="org/name", filename="a.pt", settings={"size": 24, "more": 1})
+    with pytest.warns(UserWarning):
+        assert VisualTokenizer.from_pretrained("toy-1").settings.size == 24
+
+
+def test_a_config_that_is_none(tmp_path: Path) -> None:
+    file = toy_family.file(tmp_path / "a.ckpt")
+    gone, bad = tmp_path / "gone.yaml", tmp_path / "bad.yaml"
+    assert refused(file, config=gone) == (
+        f"there is no file {gone} with settings, which config names"
+    )
+    assert refused(file, config=tmp_path) == f"{tmp_path}, which config names, is no file"
+    bad.write_text("- size\n- 24")
+    assert refused(file, config=bad) == f"{bad} holds a list; settings are an object"
+    bad.write_text("{size: 24")
+    assert refused(file, config=bad).startswith(f"{bad} is no YAML that can be read: ")
+
+
+def test_a_family_that_there_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = toy_family.file(tmp_path / "a.ckpt")
+    monkeypatch.setattr(Source, "prints", None)  # nothing is read for it
+    said = refused(file, kind=UnknownNameError, family="toi")
+    assert said.startswith("there is no checkpoint family called 'toi'. Did you mean 'toy'? Known:")
 
 
 # --- the cache ------------------------------------------------------------------------------------
@@ -231,6 +327,31 @@ def test_a_conversion_is_done_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert obtain(tmp_path / "b.bin") == found
 
 
+def test_a_conversion_is_announced_once(tmp_path: Path) -> None:
+    file = toy_family.file(tmp_path / "a.ckpt")
+    said: list[tuple[Path, Path]] = []
+    for _ in range(2):
+        found = taken(
+            find(Request(file)), lambda source, folder: said.append((source.file, folder))
+        )
+    assert said == [(file, found.path)]
+
+
+def test_a_file_that_stays_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = toy_family.file(tmp_path / "a.ckpt")
+    os.utime(file, ns=(0, 0))
+    found = obtain(file)
+    monkeypatch.setattr(prints, "sha256", None)
+    assert obtain(file) == found
+    monkeypatch.undo()
+    monkeypatch.setenv("VQTOK_CACHE", str(tmp_path / "cache"))
+    toy_family.register(monkeypatch)
+    other = toy_family.file(tmp_path / "b.ckpt", 1)
+    file.write_bytes(other.read_bytes())
+    os.utime(file, ns=(0, 0))
+    assert obtain(file) == obtain(other) != found
+
+
 def test_what_another_conversion_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other weights, family, settings or version: another folder."""
     file = toy_family.file(tmp_path / "a.ckpt")
@@ -241,7 +362,7 @@ def test_what_another_conversion_is(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     found.add(obtain(file))
     (tmp_path / "a.yaml").write_text("size: 12")
     found.add(obtain(file))
-    monkeypatch.setattr(module, "VERSION", module.VERSION + 1)
+    monkeypatch.setattr(conversions, "VERSION", conversions.VERSION + 1)
     found.add(obtain(file))
     assert len(found) == len(converted(tmp_path)) == 8
 
@@ -450,6 +571,7 @@ def test_an_alias(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     found = obtain("toy-1")
     assert (found.repo, found.commit, found.family) == ("org/name", commit, "toy")
     assert read_report(found.path)["source"]["alias"] == "toy-1"
+    assert read_report(found.path)["notes"][-1] == str(warned[0].message)
 
 
 def test_an_alias_that_was_seen(
@@ -482,8 +604,8 @@ def test_an_alias_of_a_stock_folder(
 ) -> None:
     load_model(bundled()["photo-tiny"]).to_diffusers().save_pretrained(tmp_path / "pipe/vqvae")
     hub.add("org/pipe", tmp_path / "pipe")
-    name_it(monkeypatch, family="diffusers", repo="org/pipe", subfolder="vqvae")
-    assert obtain("toy-1").family == "diffusers"
+    name_it(monkeypatch, family="diffusers_vq", repo="org/pipe", subfolder="vqvae")
+    assert obtain("toy-1").family == "diffusers_vq"
 
 
 def test_an_alias_that_is_on_no_hub(monkeypatch: pytest.MonkeyPatch, here: Path) -> None:
@@ -509,7 +631,7 @@ def test_the_table() -> None:
 
     for name, alias in aliases().items():
         assert alias.name == name and alias.licence
-        assert alias.family == "diffusers" or alias.family in FAMILIES
+        assert alias.family in FAMILIES
         assert (alias.repo is None) != (alias.address is None)
         assert alias.repo is None or alias.filename or alias.subfolder
         assert alias.repo in (None, "") or alias.repo.count("/") == 1

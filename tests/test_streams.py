@@ -45,6 +45,8 @@ ONE: dict[str, Callable[[Path], Any]] = {
     "bytes of a video": lambda folder: film(folder).read_bytes(),
     "open video": lambda folder: io.BytesIO(film(folder).read_bytes()),
     "Video": lambda folder: Video(film(folder)),
+    "folder of frames": lambda folder: files(folder)[0].parent,
+    "str of a folder of frames": lambda folder: str(files(folder)[0].parent),
     "FrameFolder": lambda folder: FrameFolder(files(folder)),
     "animated WebP": lambda folder: animated(folder, "a.webp"),
     "animated PNG": lambda folder: animated(folder, "a.png"),
@@ -107,6 +109,7 @@ def test_a_picture_is_a_clip_of_one_frame(make: Callable[[Path], Any], tmp_path:
 
 SEVERAL: dict[str, Callable[[Path], Any]] = {
     "list of videos": lambda folder: [film(folder), film(folder, "b.mkv")],
+    "list of a folder of frames": lambda folder: [files(folder)[0].parent],
     "list of one video": lambda folder: [film(folder)],
     "list of arrays": lambda folder: [FRAMES, FRAMES[:2]],
     "list of lists": lambda folder: [list(FRAMES), files(folder)],
@@ -278,8 +281,8 @@ def no_frames() -> Iterator[Pixels]:
             3,
             ImageError,
             "clip 3 is of the type int; a clip is the path, the bytes or an open file of a video "
-            "or of a picture, a list or an iterator of pictures, an array (T, H, W, C) or a tensor "
-            "(T, C, H, W)",
+            "or of a picture, a folder, a list or an iterator of pictures, an array (T, H, W, C) "
+            "or a tensor (T, C, H, W)",
         ),
         (
             b"hello",
@@ -302,11 +305,6 @@ def test_what_is_no_clip(source: Any, kind: type[Exception], message: str) -> No
 
 
 def test_names_in_messages(tmp_path: Path) -> None:
-    with pytest.raises(LoadError) as error:
-        open_clip(tmp_path)
-    assert str(error.value) == (
-        f"'{tmp_path}' is a folder; a clip is a file, or a list of pictures"
-    )
     with pytest.raises(LoadError) as error:
         list(open_clip([tmp_path / "0.png"]))
     assert str(error.value) == f"there is no file '{tmp_path / '0.png'}'"
@@ -343,3 +341,42 @@ def test_load_image_says_what_a_video_is(tmp_path: Path) -> None:
 
 def test_readers_are_readers() -> None:
     assert isinstance(open_clip(FRAMES), ClipReader)
+
+
+# --- folders ----------------------------------------------------------------------------------
+
+
+def test_frames_of_a_folder_come_by_their_numbers(tmp_path: Path) -> None:
+    for number, name in enumerate(("frame_9.PNG", "frame_10.png", "cut2-frame_0101.png")):
+        write(tmp_path / name, png(FRAMES[number]))
+    write(tmp_path / ".DS_Store", b"x")
+    write(tmp_path / "notes.txt", b"x")
+    write(tmp_path / "other" / "1.png", png(FRAMES[0]))
+    clip = open_clip(tmp_path)
+    assert (clip.length, clip.fps, clip.name) == (3, None, f"'{tmp_path}'")
+    assert np.array_equal(np.stack(list(clip)), FRAMES[:3])
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (
+            ("notes.txt",),
+            "'FOLDER' is a folder and holds no pictures; a clip is a file, a list of pictures, or "
+            "a folder of pictures with a number in each name",
+        ),
+        (
+            ("1.png", "b.mp4", "a.MKV"),
+            "'FOLDER' is a folder and holds videos, such as 'a.MKV'; a clip is a file, a list of "
+            "pictures, or a folder of pictures with a number in each name",
+        ),
+        (("1.png", "first.png"), "the frame 'FOLDER/first.png' has no number in its name"),
+        (("01.png", "1.png"), "two frames have one number: '01.png' and '1.png' in 'FOLDER'"),
+    ],
+)
+def test_folders_that_are_no_clip(tmp_path: Path, names: tuple[str, ...], message: str) -> None:
+    for name in names:
+        write(tmp_path / name, png(FRAMES[0]))
+    with pytest.raises(LoadError) as error:
+        open_clip(tmp_path)
+    assert str(error.value) == message.replace("FOLDER", str(tmp_path))

@@ -212,3 +212,24 @@ def test_scales_may_come_as_lists() -> None:
     assert batch.scales == ((1, 1), (2, 2)) and batch.grid == (5,)
     assert batch != Codes(ids, np.zeros((2, 2), int), 8)
     assert batch[0].scales == batch.scales
+
+
+def test_codes_are_shown_short() -> None:
+    ids = np.arange(30).reshape(5, 2, 3) % 8
+    sizes = np.array([[16, 24]] * 5, np.int32)
+    assert repr(Codes(ids, sizes, 8, "0123456789abcdef")) == (
+        "Codes(ids=int64[5, 2, 3], sizes=16x24, codebook_size=8, codebook=01234567)"
+    )
+    sizes[:, 1] += np.arange(5, dtype=np.int32)
+    deep = Codes(ids.astype(np.uint16), sizes, 8, depth=3)
+    assert repr(deep) == (
+        "Codes(ids=uint16[5, 2, 3], sizes=16x24 16x25 16x26 and 2 more, codebook_size=8, "
+        "codebook=not known, depth=3)"
+    )
+    flat = Codes(ids[:1, 0], np.zeros((1, 2), np.int32), 8, scales=((1, 1), (1, 2)))
+    assert repr(flat) == (
+        "Codes(ids=int64[1, 3], sizes=0x0, codebook_size=8, codebook=not known, scales=1x1 1x2)"
+    )
+    assert repr(flat[:0]) == (
+        "Codes(ids=int64[0, 3], codebook_size=8, codebook=not known, scales=1x1 1x2)"
+    )

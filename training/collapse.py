@@ -12,7 +12,7 @@ from vqtok.metrics.quantization import Statistics
 from vqtok.quantizers import QUANTIZERS
 from vqtok.training.settings import Settings
 
-__all__ = ["Finding", "Watch", "perplexity_floor"]
+__all__ = ["Finding", "Trained", "Watch", "perplexity_floor"]
 
 OBTUSE = 0.1  # share of angles beyond 90 degrees
 ON_ONE_CODE = 0.5  # share of the tokens
@@ -22,7 +22,11 @@ AGAIN = 20  # checks in a row after which a warning is repeated
 YOUNG = 3  # first checks of a started codebook, in which few codes may do
 # Figures of a log line that are no losses.
 MEASURED = {*Statistics._fields, "usage", "perplexity", "top_share", "lr"}
-TABLES = ("vector", "residual", "grouped")
+TABLES = ("vector", "residual", "grouped", "multiscale")
+# Whose codes are found by scores of their own and not by where a vector points.
+UNDIRECTED = ("gumbel",)
+# Of the others those that take loss.entropy.
+ENTROPY = ("simvq",)
 
 
 class Finding(NamedTuple):
@@ -36,6 +40,31 @@ class Finding(NamedTuple):
         return f"{self.seen} {self.advice}"
 
 
+class Trained(NamedTuple):
+    """What is trained, for advice that fits: a codebook, and the gradient through it.
+
+    settable  whether the settings of the codebook are those of the run: with init they are not
+    """
+
+    quantizer: str
+    codebook: Mapping[str, Any]
+    estimator: str
+    estimator_args: Mapping[str, Any]
+    settable: bool = True
+
+    @classmethod
+    def by(cls, settings: Settings) -> Trained:
+        """What settings make anew."""
+        kind = settings.estimator or QUANTIZERS[settings.quantizer].default_estimator
+        return cls(settings.quantizer, settings.codebook, kind, settings.estimator_args)
+
+    @classmethod
+    def of(cls, model: Any, *, settable: bool) -> Trained:
+        """What a model is."""
+        args, given = model.config.quantizer_args or {}, model.config.estimator_args or {}
+        return cls(model.config.quantizer, args, model.quantize.estimator.name, given, settable)
+
+
 class Watch:
     """Looks at the figures of a run, check by check.
 
@@ -43,7 +72,7 @@ class Watch:
     `on_collapse` "stop" the third check in a row is a `CollapseError`, and NaN or infinity in a
     loss is one at once. All processes see the same figures, so all stop at the same step.
 
-    settings  makes the advice fit the run
+    settings, trained  make the advice fit the run; without `trained`, by the settings alone
     """
 
     def __init__(
@@ -51,10 +80,12 @@ class Watch:
         codebook_size: int,
         on_collapse: Literal["warn", "stop"] = "warn",
         settings: Settings | None = None,
+        trained: Trained | None = None,
     ) -> None:
         self.codebook_size = codebook_size
         self.on_collapse = on_collapse
         self.settings = settings or Settings()
+        self.trained = trained or Trained.by(self.settings)
         self.checks = 0  # of a codebook that has started
         self.in_a_row: dict[str, int] = {}
 
@@ -71,7 +102,7 @@ class Watch:
         vectors pass unquantized (`is_open`), codes mean nothing and are left alone.
         """
         self.checks += not is_open
-        found = _in_losses(figures) + _in_latents(figures)
+        found = _in_losses(figures) + _in_latents(figures, self.trained)
         if not is_open:
             found += self._in_codebook(figures)
         self.in_a_row = {one.kind: self.in_a_row.get(one.kind, 0) + 1 for one in found}
@@ -97,9 +128,9 @@ class Watch:
 
     def _in_codebook(self, figures: Mapping[str, float]) -> list[Finding]:
         found = []
-        advice = f"Try {_joined(_remedies(self.settings), 'or')}."
+        advice = f"Try {_joined(_remedies(self.trained, self.settings), 'or')}."
         obtuse, norm = figures.get("obtuse", 0.0), figures.get("q_norm", 1.0)
-        if obtuse > OBTUSE:
+        if obtuse > OBTUSE and self.trained.quantizer not in UNDIRECTED:
             seen = f"{obtuse:.1%} of the vectors are more than 90 degrees away from their codes."
             found.append(Finding("obtuse", seen, advice))
         if norm < SHORTEST:
@@ -140,33 +171,38 @@ def _in_losses(figures: Mapping[str, float]) -> list[Finding]:
     return [Finding("nonfinite", f"Among the losses {_joined(broken, 'and')}.", advice)]
 
 
-def _in_latents(figures: Mapping[str, float]) -> list[Finding]:
+def _in_latents(figures: Mapping[str, float], trained: Trained) -> list[Finding]:
     norm = figures.get("e_norm", 1.0)
     if not norm < SHORTEST:
         return []
-    advice = (
-        "Try a lower codebook.commitment_weight, a lower optimizer.lr or estimator=ste: a rotated "
-        "gradient shortens vectors."
-    )
+    rotates = ESTIMATORS[trained.estimator].rotates
+    worth = {
+        "a lower codebook.commitment_weight": trained.settable,
+        "a lower optimizer.lr": True,
+        "estimator=ste": rotates,
+    }
+    advice = f"Try {_joined([remedy for remedy, fits in worth.items() if fits], 'or')}"
+    advice += ": a rotated gradient shortens vectors." if rotates else "."
     seen = f"The encoder's vectors have a mean length of {norm:.1e}."
     return [Finding("short_latents", seen, advice)]
 
 
-def _remedies(settings: Settings) -> list[str]:
+def _remedies(trained: Trained, settings: Settings) -> list[str]:
     """Settings that help a codebook and are not those of the run, the surest first."""
-    if settings.quantizer not in TABLES:
-        return ["a lower optimizer.lr", *([] if settings.loss.entropy else ["loss.entropy=0.05"])]
-    own, given = settings.codebook, settings.estimator_args
-    kind = settings.estimator or QUANTIZERS[settings.quantizer].default_estimator
+    if trained.quantizer not in TABLES:
+        entropy = trained.quantizer in ENTROPY and not settings.loss.entropy
+        return ["a lower optimizer.lr", *(["loss.entropy=0.05"] if entropy else [])]
+    own, given = trained.codebook, trained.estimator_args
     unguarded = given.get("strict") or given.get("max_angle", 90) > 90
-    rotates = ESTIMATORS[kind].rotates
+    rotates = ESTIMATORS[trained.estimator].rotates
     averaged = own.get("codebook_update", "ema") == "ema"
     decay = own.get("decay", 0.8 if rotates else 0.99)
+    new = trained.settable
     worth = {
-        "codebook.start=data": own.get("start", "data") != "data",
-        "codebook.dead_codes=resample": own.get("dead_codes", "resample") == "off",
+        "codebook.start=data": new and own.get("start", "data") != "data",
+        "codebook.dead_codes=resample": new and own.get("dead_codes", "resample") == "off",
         "estimator_args.max_angle=90 without strict": rotates and unguarded,
-        "a codebook.decay nearer to 1": averaged and decay < 0.97,
+        "a codebook.decay nearer to 1": new and averaged and decay < 0.97,
         "a lower optimizer.lr": True,
         "estimator=ste": rotates,
     }

@@ -15,9 +15,9 @@ from torch import Tensor
 from vqtok import card
 from vqtok.checkpoints.report import SCHEMA
 from vqtok.errors import InputError, LoadError
-from vqtok.folders import settings_of, unstarted
+from vqtok.folders import read_report, settings_of, unstarted
 from vqtok.hub import of_run
-from vqtok.obtain import obtain, read_report
+from vqtok.obtain import obtain
 from vqtok.preprocess import Preprocess
 from vqtok.tokenizer import VisualTokenizer
 from vqtok.training.reports.metrics import FILE, read_metrics
@@ -81,19 +81,22 @@ def finish(
     facts: Facts,
     force: bool = False,
     keep: Callable[[Path], None] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Path:
     """Writes `run_dir/tokenizer`, in the place of one that is there, and returns its path.
 
-    `model.config` gets the scale and the shift of its latents. The folder is a tokenizer's, that
+    `model.config` gets the scale and the shift of its latents, but with encoder and codebook frozen
+    keeps those it came with. The folder is a tokenizer's, that
     brings pictures or frames to `settings.data.size`. Without `force`, a codebook that has not
     started and latents without a spread are an `InputError`. `keep` writes what else is to be in
-    the folder: a discriminator.
+    the folder: a discriminator. `say` gets a line on the scale that a tokenizer came with.
     """
     limits = _faults(model, latents)
     if limits and not force:
         raise InputError(f"this model is no tokenizer yet. {' '.join(limits)}")
-    if _has_spread(latents):
-        model.register_to_config(scaling_factor=1 / latents.deviation, shift_factor=latents.mean)
+    rescaled = _rescale(model, settings, latents)
+    if rescaled and say is not None:
+        say(rescaled)
     metrics = run_dir / FILE
     lines = read_metrics(metrics) if metrics.is_file() else []
     curve = [line for line in lines if line["kind"] == "validation"]
@@ -101,7 +104,8 @@ def finish(
     warned = {line["event"]: line["message"] for line in lines if "message" in line}
     if warned:
         facts = {**facts, "warnings": list(warned.values())}
-    story = tell(settings, facts, curve, _about(latents, facts), limits)
+    about = _about(latents, facts, rescaled, kept=_keeps_ids(settings))
+    story = tell(settings, facts, curve, about, limits)
     return _write(model, settings, run_dir / FOLDER, story, keep)
 
 
@@ -128,18 +132,56 @@ def _has_spread(latents: LatentSums) -> bool:
     return math.isfinite(latents.deviation) and latents.deviation > least
 
 
-def _about(latents: LatentSums, facts: Facts) -> str:
+def _keeps_ids(settings: Settings) -> bool:
+    """Whether ids and latents stay those of the tokenizer that the run began with."""
+    return settings.init is not None and {"encoder", "codebook"} <= set(settings.freeze)
+
+
+def _rescale(model: Any, settings: Settings, latents: LatentSums) -> str:
+    """Names scale and shift in the configuration; of one that had others, a sentence on both.
+
+    Latents that stay what they were keep theirs: models that were trained on them count on it.
+    """
+    before = _scaling(model)
+    if _keeps_ids(settings):
+        return (
+            f"Encoder and codebook are frozen, so the latents keep the {before} of what it went "
+            "on from."
+        )
+    if not _has_spread(latents):
+        return ""
+    model.register_to_config(scaling_factor=1 / latents.deviation, shift_factor=latents.mean)
+    if settings.init is None:
+        return ""
+    return (
+        f"The latents are measured anew: {_scaling(model)}; what it went on from has {before}, so "
+        "a model that was trained on its latents does not fit these."
+    )
+
+
+def _scaling(model: Any) -> str:
+    config = model.config
+    scale, shift = config.scaling_factor, config.shift_factor or 0
+    return f"scaling_factor {scale:.6g} and shift_factor {shift:.6g}"
+
+
+def _about(latents: LatentSums, facts: Facts, rescaled: str, *, kept: bool) -> str:
     """A paragraph on what scale and shift are, for people who train on latents."""
     if not _has_spread(latents):
-        return "Not measured."
+        return f"Not measured. {rescaled}".rstrip()
     source = "held-out" if facts.get("held_out") else "training"
-    return (
+    measured = (
         f"What `encode` returns, before quantization, has the mean {latents.mean:.4g} and the "
         f"standard deviation {latents.deviation:.4g}, over {latents.count:,} numbers of the "
-        f"{source} data. The configuration names them as diffusers does: `(z - shift_factor) * "
-        "scaling_factor` has mean 0 and deviation 1, and `decode(z / scaling_factor + "
-        "shift_factor)` takes such numbers back to pixels, through the codebook."
+        f"{source} data."
     )
+    if kept:
+        return f"{measured} {rescaled}"
+    return (
+        f"{measured} The configuration names them as diffusers does: `(z - shift_factor) * "
+        "scaling_factor` has mean 0 and deviation 1, and `decode(z / scaling_factor + "
+        f"shift_factor)` takes such numbers back to pixels, through the codebook. {rescaled}"
+    ).rstrip()
 
 
 def _write(
@@ -168,7 +210,7 @@ def _rule(model: Any, settings: Settings) -> Preprocess:
     With encoder and codebook frozen, as the tokenizer did that the run began with: else the same
     picture would have other ids.
     """
-    if settings.init is not None and {"encoder", "codebook"} <= set(settings.freeze):
+    if settings.init is not None and _keeps_ids(settings):
         return settings_of(obtain(of_run(settings.init)).path, model)
     stride = model.spatial_compression_ratio
     return Preprocess(policy="center", size=settings.data.size, stride=stride)

@@ -16,7 +16,13 @@ from vqtok.training.losses.adaptive import adaptive_weight
 from vqtok.training.losses.feature_matching import feature_matching
 from vqtok.training.losses.lecam import LeCAM
 from vqtok.training.losses.r1 import r1_penalty
-from vqtok.training.parts import kept_of, make_discriminator, make_optimizer, restore
+from vqtok.training.parts import (
+    check_size,
+    kept_of,
+    make_discriminator,
+    make_optimizer,
+    restore,
+)
 from vqtok.training.reduce import mean_over_ranks
 from vqtok.training.schedule import (
     discriminator_learns,
@@ -55,7 +61,9 @@ class Judge:
         self.args = wanted.args if kept is None else kept.args(wanted)
         went_on = kept is not None and kept.fits(wanted)
         self.has_learnt = went_on or discriminator_learns(wanted, settings.steps - 1)
-        network = make_discriminator(wanted, model.config.in_channels, kept).to(accelerator.device)
+        network = make_discriminator(wanted, model.config.in_channels, kept)
+        check_size(wanted, network, settings.data)
+        network.to(accelerator.device)
         optimizer = make_optimizer(network.parameters(), wanted.optimizer)
         self.network = network
         self.wrapped, self.optimizer = accelerator.prepare(network, optimizer)

@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vqtok.autoencoders.weights import stored_tensors
+from vqtok.contents import DISCRIMINATOR
 from vqtok.errors import ConfigError
-from vqtok.obtain import DISCRIMINATOR
 from vqtok.training.discriminators import DISCRIMINATORS
 from vqtok.training.settings import Discriminator
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from vqtok.errors import ConfigError
 from vqtok.folders import unstarted
 from vqtok.training import checkpoints
-from vqtok.training.collapse import Watch
+from vqtok.training.collapse import Trained, Watch
 from vqtok.training.data.loader import Batches
 from vqtok.training.data.split import split_of
 from vqtok.training.finish import FOLDER as TOKENIZER
@@ -77,7 +77,8 @@ class Run:
         self.step = Step(self.accelerator, settings, model)
         self.validator = Validator(settings, self.split, self.step)
         self.window = Window()
-        self.watch = Watch(model.quantize.codebook_size, settings.on_collapse, settings)
+        trained = Trained.of(model, settable=settings.init is None)
+        self.watch = Watch(model.quantize.codebook_size, settings.on_collapse, settings, trained)
         self.best: dict[str, float] = {}
         self.found: Found | None = None
         self.seconds = 0.0
@@ -190,6 +191,7 @@ class Run:
                     latents=latents,
                     facts=self._facts(),
                     keep=None if judge is None else judge.keep,
+                    say=self.report.say,
                 )
         self.accelerator.wait_for_everyone()
         return self.output / TOKENIZER

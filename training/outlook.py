@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from torch import nn
 
+from vqtok.autoencoders import AUTOENCODERS
 from vqtok.errors import VqtokError
 from vqtok.fingerprint import WEIGHTS
 from vqtok.quantizers.vector import tables_of
@@ -17,7 +18,7 @@ from vqtok.training.freeze import freeze
 from vqtok.training.losses import GAN_LOSSES, PIXEL_LOSSES
 from vqtok.training.losses.alignment import load_teacher
 from vqtok.training.objective import find_lpips
-from vqtok.training.parts import kept_of, make_discriminator, make_model
+from vqtok.training.parts import check_size, kept_of, make_discriminator, make_model
 from vqtok.training.reports.trackers import check_trackers
 from vqtok.training.settings import Settings
 
@@ -41,7 +42,7 @@ def outlook(settings: Settings) -> Outlook:
         try:
             return make()
         except VqtokError as error:
-            missing.append(str(error))
+            missing.append(". ".join([str(error), *getattr(error, "__notes__", ())]))
             return None
 
     facts: list[str] = []
@@ -54,7 +55,8 @@ def outlook(settings: Settings) -> Outlook:
     facts.append(_length(settings, 0 if split is None else len(split.train)))
     for check in _needs(settings):
         attempt(check)
-    return Outlook(facts, missing)
+    # What the folder of init lacks, networks and discriminator both lack.
+    return Outlook(facts, list(dict.fromkeys(missing)))
 
 
 def _model(model: Any, settings: Settings) -> Iterator[str]:
@@ -65,7 +67,10 @@ def _model(model: Any, settings: Settings) -> Iterator[str]:
         moved[part] = part not in settings.freeze and any(w.requires_grad for w in weights)
     parts = ", ".join(f"{part} {_millions(size)}" for part, size in sizes.items())
     origin = settings.init or settings.architecture
+    own = next(name for name in AUTOENCODERS if AUTOENCODERS[name] is type(model))
     yield f"model: {origin}, {_millions(sum(sizes.values()))} parameters ({parts})"
+    if settings.init is not None:
+        yield f"architecture: {own}, as the source"
     tables = tables_of(model.quantize)
     by_average = any(table.by_average for table in tables) and "codebook" not in settings.freeze
     trained = [part for part, moves in moved.items() if moves]
@@ -90,8 +95,25 @@ def _tokens(model: Any, settings: Settings) -> Iterator[str]:
         f"{settings.accumulate} part{'s' * (settings.accumulate > 1)}, {step:,} tokens, "
         f"{step / quantizer.codebook_size:.3g} a code"
     )
-    if model.config.quantizer != "gumbel":  # whose gradient passes through its own sample
-        yield f"gradient: {quantizer.estimator.name} {settings.estimator_args or ''}".rstrip()
+    # Gumbel's gradient passes through its own sample.
+    through = model.config.quantizer != "gumbel"
+    gradient = f"{quantizer.estimator.name} {settings.estimator_args or ''}".rstrip()
+    if settings.init is not None:
+        yield f"codebook: {_codebook(model, gradient if through else '', settings)}"
+    elif through:
+        yield f"gradient: {gradient}"
+
+
+def _codebook(model: Any, gradient: str, settings: Settings) -> str:
+    """How a codebook that a run goes on with is trained, which the run's settings do not say."""
+    args = {"commitment_weight": model.quantize.commitment_weight}
+    args |= model.config.quantizer_args or {}
+    said = [model.config.quantizer, *(f"{name} {value}" for name, value in args.items())]
+    other = settings.estimator is not None and gradient
+    if gradient and not other:
+        said.append(f"gradient {gradient}")
+    line = ", ".join([*said, "as the source"])
+    return f"{line}; gradient {gradient}, as set" if other else line
 
 
 def _discriminator(settings: Settings) -> list[str]:
@@ -100,6 +122,7 @@ def _discriminator(settings: Settings) -> list[str]:
         return []
     kept = kept_of(settings)
     network: nn.Module = make_discriminator(wanted, settings.network.get("in_channels", 3), kept)
+    check_size(wanted, network, settings.data)
     size = _millions(sum(weight.numel() for weight in network.parameters()))
     facts = f"discriminator: {wanted.name}, {size} parameters, counts from step {wanted.start}"
     return [facts] if kept is None else [facts, kept.said(wanted)]

@@ -21,6 +21,7 @@ from vqtok.training.kept import Kept
 from vqtok.training.settings import Data, Discriminator, Optimizer, Settings
 
 __all__ = [
+    "check_size",
     "init_folder",
     "kept_of",
     "make_discriminator",
@@ -71,6 +72,14 @@ def make_discriminator(
     if kept is not None and kept.fits(settings):
         kept.load(network)
     return network
+
+
+def check_size(settings: Discriminator, network: nn.Module, data: Data) -> None:
+    """`ConfigError` where a discriminator does not take the pictures that `data` describe."""
+    try:
+        network.check_side(data.size)  # type: ignore[operator]
+    except ImageError as error:
+        raise ConfigError(f"{error}; data.size={data.size}") from error
 
 
 def make_optimizer(

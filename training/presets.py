@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 
 from vqtok.errors import ConfigError, LoadError, UnknownNameError, did_you_mean
 from vqtok.training.layering import Choice, Layered
-from vqtok.training.settings import Settings
+from vqtok.training.settings import BROUGHT, Settings
 from vqtok.training.wording import check_settings
 from vqtok.training.yamls import read_yaml, write_yaml
 
@@ -84,7 +84,9 @@ def parse_choice(text: str) -> Choice:
 
 def to_yaml(settings: Settings) -> str:
     """A file that gives equal settings again."""
-    return write_yaml(settings.model_dump())
+    # What the tokenizer brings is not said twice, and these would be the defaults of new ones.
+    brought = set(BROUGHT) if settings.init is not None else set()
+    return write_yaml(settings.model_dump(exclude=brought))
 
 
 def _find(config: str | Path) -> Path:

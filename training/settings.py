@@ -159,8 +159,11 @@ class Settings(Part):
                     which sample_size and sample_frames follow `data` where nobody names them
     codebook        size, dim, and the quantizer's own settings
     anneal          buffers of the quantizer by name, such as Gumbel's temperature
-    init            a tokenizer to go on from (folder, bundled name, hub id): its network, codebook
-                    and quantizer stand; `freeze` names parts of it that stay as they are
+    init            a tokenizer to go on from: a folder, a name in the package, a hub id, or another
+                    project's checkpoint (its file, a folder with it, or a name of
+                    `vqtok.zoo.aliases`), which is converted; one that needs settings, a family or
+                    the name of a file is to be converted before (`vqtok convert`). Its network,
+                    codebook and quantizer stand; `freeze` names parts that stay as they are
     batch_size      pictures an optimizer step, over all processes and micro-batches
     accumulate      micro-batches an optimizer step, in each process
     steps           optimizer steps of the run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -9,11 +10,11 @@ if TYPE_CHECKING:
     from vqtok.folders import Savable
     from vqtok.types import Fingerprint
 
-__all__ = ["derived", "fingerprint_table", "model_card"]
+__all__ = ["HERE", "derived", "fingerprint_table", "model_card"]
 
 CARD = """---
 library_name: vqtok
-tags:
+{licence}tags:
 - {kind}-tokenizer
 - vector-quantization
 - vqgan
@@ -37,6 +38,10 @@ tags:
 
 {prints}
 """
+
+HERE = "path/to/this/folder"  # until it has a name on the hub
+# How licences are called on the hub; any other is "other" there, with its own name.
+LICENCES = {"MIT": "mit", "Apache-2.0": "apache-2.0"}
 
 USE = """from vqtok import VisualTokenizer
 
@@ -79,6 +84,7 @@ def model_card(tok: Savable, *, title: str | None = None, story: str | None = No
         title = title or f"{report['title'][0].upper()}{report['title'][1:]}, converted"
     return CARD.format(
         kind=kind,
+        licence=_licence(report.get("derived_from", report)),
         title=title or f"{'A video' if model.is_video else 'An image'} tokenizer",
         codes=model.quantize.codebook_size,
         dim=model.quantize.dim,
@@ -94,6 +100,25 @@ def model_card(tok: Savable, *, title: str | None = None, story: str | None = No
         story=story or _story(report),
         prints=_table(tok.fingerprint),
     )
+
+
+def _licence(report: Mapping[str, Any]) -> str:
+    """Lines for the hub on the licence of what was converted, "" of what was trained here.
+
+    A licence of which more is to be said than its name is "other": the card says the rest.
+    """
+    if "licence" not in report:
+        return ""
+    said = str(report["licence"]).removesuffix(", code and published weights")
+    known = LICENCES.get(said)
+    return f"license: {known}\n" if known else f"license: other\nlicense_name: {_slug(said)}\n"
+
+
+def _slug(text: str) -> str:
+    """The first clause of a text, as the hub takes names; one that says whose it is names none."""
+    if text.startswith("that of "):
+        return "unknown"
+    return "-".join(re.findall(r"[a-z0-9.]+", re.split(r"[:;]", text.lower())[0])) or "unknown"
 
 
 def _table(found: Fingerprint) -> str:

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from vqtok.autoencoders import AutoencoderBase
+from vqtok.autoencoders.building import execution_device
 from vqtok.autoencoders.grids import by
+from vqtok.autoencoders.latents import encode_latents
 from vqtok.errors import CodesError, ConfigError, ImageError, InputError, MismatchError
 from vqtok.layouts import integers
 from vqtok.metrics.pixels import to_uint8
@@ -111,7 +113,15 @@ class TorchCodec:
     def encode(self, pixels: Pixels) -> Codes:
         """See `Encoder.encode`."""
         x = self._batch(pixels, "pictures", "H, W")
-        ids = self.model.encode_codes(x, self.requested_precision)
+        return self._of_pictures(self.model.encode_codes(x, self.requested_precision), pixels)
+
+    def encode_latents(self, pixels: Pixels) -> tuple[npt.NDArray[np.float32], Codes]:
+        """As `encode`, and the latents (N, D, *grid) before quantization that it is of."""
+        x = self._batch(pixels, "pictures", "H, W")
+        latents, ids = encode_latents(self.model, x, self.requested_precision)
+        return latents.float().cpu().numpy(), self._of_pictures(ids, pixels)
+
+    def _of_pictures(self, ids: Tensor, pixels: Pixels) -> Codes:
         size = pixels.shape[1:-1]
         return self._codes(ids, size, self.model.quantize.scales_of(self.model.grid_of(size)))
 
@@ -163,7 +173,12 @@ class TorchCodec:
                 f"a batch of {what} is a uint8 array of the shape (N, {shape}, 3); got "
                 f"{pixels.dtype} {pixels.shape}"
             )
-        return torch.from_numpy(np.ascontiguousarray(pixels)).movedim(-1, 1).contiguous()
+        x = torch.from_numpy(np.ascontiguousarray(pixels))
+        device = execution_device(self.model)
+        if device.type == "cuda":
+            # As bytes, a quarter of what floats are; from pinned memory nobody waits for it.
+            x = x.to(device, non_blocking=True)
+        return x.movedim(-1, 1).contiguous()
 
     def _codes(self, ids: Tensor, size: tuple[int, ...], scales: Scales = ()) -> Codes:
         """Ids (N, *grid) of pictures or clips of one size as `Codes`."""

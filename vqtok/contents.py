@@ -12,6 +12,7 @@ from vqtok.errors import LoadError
 __all__ = [
     "CHECKPOINTS",
     "CONFIG",
+    "DISCRIMINATOR",
     "WEIGHTS",
     "check_weights",
     "family_of",
@@ -23,6 +24,7 @@ __all__ = [
 
 CONFIG = "config.json"
 WEIGHTS = "diffusion_pytorch_model"
+DISCRIMINATOR = "discriminator.safetensors"  # that training goes on from
 # What the classes in a config.json begin with: ours, and diffusers' own.
 OURS, STOCK = "AutoencoderVQ", "VQModel"
 VARIANT = re.compile(rf"{WEIGHTS}(?:\.([\w-]+?))?(?:-\d+-of-\d+)?\.safetensors")
@@ -46,7 +48,7 @@ def is_tokenizer(folder: Path) -> bool:
 
 def other_checkpoints(names: Iterable[str]) -> list[str]:
     """Of names of files those that may be another project's checkpoint."""
-    own = WEIGHTS, "probe."
+    own = WEIGHTS, DISCRIMINATOR, "probe."
     return [name for name in names if name.endswith(CHECKPOINTS) and not name.startswith(own)]
 
 
@@ -58,7 +60,7 @@ def look(folder: Path) -> tuple[str, list[str]]:
 
 
 def family_of(folder: Path, look: Look) -> str:
-    """ "vqtok" or "diffusers", by its config.json; `LoadError` where that is of neither."""
+    """ "vqtok" or "diffusers_vq", by its config.json; `LoadError` where that is of neither."""
     file = folder / CONFIG
     if not file.is_file():
         raise _no_config(*look())
@@ -69,9 +71,14 @@ def family_of(folder: Path, look: Look) -> str:
     named = config if isinstance(config, dict) else {}
     kind = str(named.get("_class_name"))
     if kind == STOCK:
-        return "diffusers"
+        return "diffusers_vq"
     if kind.startswith(OURS) or named.get("model_type") == "vqtok":
         return "vqtok"
+    if "AutoencoderKL" in kind:
+        raise LoadError(
+            f"{look()[0]} holds {kind}, a continuous autoencoder: its latents are a mean and a "
+            "variance, and it has no codes to make a tokenizer of"
+        )
     keys = [key for key in ("_class_name", "model_type") if named.get(key)]
     said = ", ".join(f"{key} {named[key]!r}" for key in keys)
     where, names = look()

@@ -35,6 +35,7 @@ __all__ = [
     "UnknownNameError",
     "VqtokError",
     "did_you_mean",
+    "plural",
 ]
 
 
@@ -84,3 +85,8 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(str(name), names, n=1)
     hint = f"Did you mean {near[0]!r}? " if near else ""
     return f"{hint}Known: {', '.join(names) or 'none'}."
+
+
+def plural(count: int, what: str) -> str:
+    """For messages: 1 frame, 2,000 frames."""
+    return f"{count:,} {what}" + ("" if count == 1 else "s")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 __all__ = ["whole"]
 
@@ -21,8 +23,33 @@ def whole(path: Path) -> Iterator[IO[bytes]]:
         return
     part = place.with_name(f"{place.name}.{os.getpid()}.part")
     try:
-        with part.open("wb") as file:
+        with _cleaned(part), part.open("wb") as file:
             yield file
         part.replace(place)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def _cleaned(part: Path) -> Iterator[None]:
+    """SIGTERM, which would end the process on the spot, removes `part` first.
+
+    Where somebody listens for it already, it is theirs.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    owner = os.getpid()
+
+    def end(number: int, frame: Any) -> None:
+        if os.getpid() == owner:  # and no fork, whose parent still writes
+            part.unlink(missing_ok=True)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

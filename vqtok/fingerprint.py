@@ -26,10 +26,10 @@ from vqtok.autoencoders.loading import class_of
 from vqtok.autoencoders.weights import read_json, stored_tensors, weight_files
 from vqtok.errors import LoadError
 from vqtok.preprocess import Preprocess, probe_pixels
-from vqtok.quantizers import QUANTIZERS, TRAINING_STATE
+from vqtok.quantizers import QUANTIZERS, TRAINING_STATE, Quantizer
 from vqtok.types import Fingerprint
 
-__all__ = ["of_folder", "of_model", "of_settings"]
+__all__ = ["of_codebook", "of_folder", "of_model", "of_settings"]
 
 WEIGHTS = {
     "encoder": ("encoder.", "quant_conv."),
@@ -62,6 +62,25 @@ def of_settings(settings: Preprocess) -> str:
     return _digest(settings.identity(), pixels)
 
 
+def of_codebook(quantizer: Quantizer, kind: str, settings: Mapping[str, Any]) -> str:
+    """The part of a print that the codebook has, of a quantizer that is in no model.
+
+    kind, settings  its name in `QUANTIZERS`, and what a model has as `quantizer_args`
+    """
+    config = {
+        "quantizer": kind,
+        "quantizer_args": settings,
+        "vq_embed_dim": quantizer.dim,
+        "num_vq_embeddings": quantizer.codebook_size,
+    }
+    prints = {
+        f"quantize.{name}": _tensor_print(tensor)
+        for name, tensor in quantizer.state_dict().items()
+        if not _only_trains(name)
+    }
+    return _digest(_codebook_settings(config), prints)
+
+
 def _combine(
     kind: type[AutoencoderBase],
     config: Mapping[str, Any],
@@ -70,7 +89,7 @@ def _combine(
 ) -> Fingerprint:
     prints: dict[str, dict[str, str]] = {part: {} for part in WEIGHTS}
     for name, tensor in weights:
-        if name.rsplit(".", 1)[-1] in TRAINING_STATE:
+        if _only_trains(name):
             continue
         part = next((p for p, starts in WEIGHTS.items() if name.startswith(starts)), None)
         if part is None:
@@ -86,6 +105,10 @@ def _combine(
         codebook=_digest(_codebook_settings(whole), prints["codebook"]),
         decoder=_digest(_settings(kind, whole, kind.DECODER_SETTINGS), prints["decoder"]),
     )
+
+
+def _only_trains(name: str) -> bool:
+    return name.rsplit(".", 1)[-1] in TRAINING_STATE
 
 
 def _tensor_print(tensor: Tensor) -> str:

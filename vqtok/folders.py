@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +16,7 @@ from vqtok.autoencoders import AutoencoderBase
 from vqtok.autoencoders.loading import load_model
 from vqtok.checkpoints.beside import read_settings
 from vqtok.checkpoints.report import SCHEMA as REPORT_SCHEMA
+from vqtok.contents import DISCRIMINATOR
 from vqtok.errors import ConfigError, LoadError, MismatchError
 from vqtok.preprocess import CONFIG_NAME, Preprocess
 from vqtok.quantizers.vector import tables_of
@@ -54,6 +56,8 @@ class Savable(Protocol):
     def fingerprint(self) -> Fingerprint: ...
     @property
     def conversion(self) -> dict[str, Any] | None: ...
+    @property
+    def discriminator(self) -> Path | None: ...
 
 
 def load(
@@ -87,6 +91,7 @@ def save(tok: Savable, folder: Path, variant: str | None, max_shard_size: int | 
     probe.write(folder, tok.model, variant)
     write_config(folder, tok.vocab, tok.fingerprint, variant)
     _write_report(folder, tok.conversion)
+    _keep_discriminator(folder, tok.discriminator)
     if not (folder / "README.md").exists():
         (folder / "README.md").write_text(card.model_card(tok), encoding="utf-8")
 
@@ -151,6 +156,15 @@ def _write_report(folder: Path, report: dict[str, Any] | None) -> None:
         return
     text = json.dumps(report, indent=2) + "\n"
     (folder / CONVERSION).write_text(text, encoding="utf-8")
+
+
+def _keep_discriminator(folder: Path, file: Path | None) -> None:
+    """Copies what training goes on from; that of an older tokenizer in that folder goes."""
+    place = folder / DISCRIMINATOR
+    if file is None:
+        place.unlink(missing_ok=True)
+    elif not place.exists() or not place.samefile(file):
+        shutil.copyfile(file, place)
 
 
 def _vocab(folder: Path, stored: dict[str, Any]) -> VisualVocab | None:

@@ -11,7 +11,7 @@ from itertools import chain, repeat
 from numbers import Integral
 from typing import NamedTuple
 
-from vqtok.errors import ConfigError, InputError
+from vqtok.errors import ConfigError, InputError, plural
 
 __all__ = ["FramePlan", "Window", "plan_frames", "run_lengths"]
 
@@ -45,9 +45,9 @@ class FramePlan(NamedTuple):
 
     def __str__(self) -> str:
         added = self.padded - self.frames
-        parts = [f"{_count(self.frames, 'frame')}: "]
+        parts = [f"{plural(self.frames, 'frame')}: "]
         parts += [f"padded to {self.padded} by repeating the last, "] * bool(added)
-        parts += [f"{_count(self.tokens, 'token')} of frames"]
+        parts += [f"{plural(self.tokens, 'token')} of frames"]
         parts += [f" in {len(self.windows)} windows"] * (len(self.windows) > 1)
         last = self.frames - 1
         return "".join(parts) + f"; decode gives frame{f's 0..{last}' if last else ' 0'}"
@@ -96,7 +96,3 @@ def _check(n: int, stride: int, causal: bool, window: int | None) -> None:
         raise ConfigError(f"a causal model needs no windows; got window={window}")
     if window < 1 or window % stride:
         raise ConfigError(f"a window is a multiple of the stride, {stride}; got window={window}")
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' if number != 1 else ''}"

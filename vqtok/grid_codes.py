@@ -80,7 +80,8 @@ class GridCodes(TokenIds):
         A picture is a path, bytes, a PIL image, an array or a tensor (`vqtok.preprocess`), or there
         are several in any collection. Of those that an iterator yields memory holds a few at once.
         Clips, where the tokenizer takes them (`vqtok.streams`), give (t, h, w). Where codes are no
-        grid, they are (L,). Grids alone do not tell what was added to fill whole tokens: what
+        grid, they are (L,). The last frame of a clip is repeated until its token is full, as
+        `plan_frames` says. Grids alone do not tell what was added to fill whole tokens: what
         `encode_clip` gives comes back as long and large as it went in.
         """
         import torch

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path, PurePosixPath
 
 from vqtok.contents import (
     CONFIG,
+    DISCRIMINATOR,
     WEIGHTS,
     check_weights,
     family_of,
@@ -41,7 +45,7 @@ class Resolved:
     path    holds config.json and the weights that were asked for
     repo    the repository on the hub, or None where the name was a folder or a bundled one
     commit  the commit of `repo`; as a `revision` it gives the same files for ever
-    family  "vqtok", "diffusers" for a stock VQModel, or whose checkpoint it was converted from
+    family  "vqtok", "diffusers_vq" for a stock VQModel, or whose checkpoint it was converted from
     """
 
     path: Path
@@ -61,8 +65,9 @@ def resolve(
 ) -> Resolved:
     """The folder of a tokenizer: a folder, else a name in the package, else `org/name` on the hub.
 
-    From the hub come its configuration, card and probe and the weights of `variant` alone, into
-    the cache that Hugging Face libraries share, or `cache_dir`.
+    From the hub come its configuration, card and probe, the weights of `variant` alone, and the
+    discriminator that is kept beside them, into the cache that Hugging Face libraries share, or
+    `cache_dir`.
     """
     inner = _inner(subfolder)
     folder = _local(name, inner)
@@ -124,7 +129,8 @@ def push_folder(
     """Uploads a tokenizer's folder to `repo_id`, and returns the repository's address.
 
     Makes the repository, and the branch `revision`, where there is none. Weights in it that
-    `folder` lacks, such as another variant's, are removed: they belong to an older tokenizer.
+    `folder` lacks, such as another variant's, are removed: they belong to an older tokenizer. So
+    does a discriminator.
     """
     from huggingface_hub import HfApi
 
@@ -139,7 +145,7 @@ def push_folder(
             folder_path=folder,
             commit_message=commit_message or "Upload a tokenizer",
             revision=revision,
-            delete_patterns=f"{WEIGHTS}*",
+            delete_patterns=[f"{WEIGHTS}*", DISCRIMINATOR],
         )
     except Exception as error:  # whatever the client and its transport raise
         raise LoadError(f"{folder} was not uploaded to {repo_id!r}: {_why(error)}") from error
@@ -193,7 +199,7 @@ class _Source:
     local_files_only: bool
 
     def fetch(self, variant: str | None) -> Resolved:
-        root = self._download(self.revision, TEXTS)
+        root = self._download(self.revision, TEXTS, large=False)
         folder, commit = root / self.inner, root.name
         # Before the weights: those of something else may be many gigabytes.
         family = family_of(folder, lambda: self._look(folder))
@@ -212,8 +218,10 @@ class _Source:
             )
         return file, root.name
 
-    def _download(self, revision: str | None, patterns: list[str]) -> Path:
+    def _download(self, revision: str | None, patterns: list[str], *, large: bool = True) -> Path:
         """The folder of the commit in the cache; it holds at least the files that `patterns` name.
+
+        Bars are for people who wait for what is `large`.
 
         Not `hf_hub_download`: where there is no hub, that one tries for half a minute.
         """
@@ -222,15 +230,16 @@ class _Source:
 
         start = escape(f"{self.inner}/") if self.inner else ""
         try:
-            root = snapshot_download(
-                self.repo,
-                revision=revision,
-                allow_patterns=[start + pattern for pattern in patterns],
-                ignore_patterns=[f"{start}*/*"],  # for * goes through folders
-                token=self.token,
-                cache_dir=self.cache_dir,
-                local_files_only=self.local_files_only,
-            )
+            with _quiet(bars=large and sys.stderr.isatty()):
+                root = snapshot_download(
+                    self.repo,
+                    revision=revision,
+                    allow_patterns=[start + pattern for pattern in patterns],
+                    ignore_patterns=[f"{start}*/*"],  # for * goes through folders
+                    token=self.token,
+                    cache_dir=self.cache_dir,
+                    local_files_only=self.local_files_only,
+                )
         except LocalEntryNotFoundError as error:
             raise LoadError(self._why_absent(error)) from error
         except Exception as error:  # whatever the client and its transport raise
@@ -292,9 +301,38 @@ class _Source:
         return LoadError(f"{self._at} cannot be fetched: {_why(error)}")
 
 
+@contextmanager
+def _quiet(*, bars: bool) -> Iterator[None]:
+    """While it lasts the client draws `bars` or none, and says nothing of files that are not there.
+
+    Whether those are missed is for whoever asked for them to say.
+    """
+    from huggingface_hub.utils import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
+
+    def matches(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("No files matched")
+
+    logger = logging.getLogger("huggingface_hub._snapshot_download")
+    hides = not bars and not are_progress_bars_disabled()
+    logger.addFilter(matches)
+    if hides:
+        disable_progress_bars()
+    try:
+        yield
+    finally:
+        logger.removeFilter(matches)
+        if hides:
+            enable_progress_bars()
+
+
 def _weights(variant: str | None) -> list[str]:
     middle = escape(f".{variant}") if variant else ""
     return [
+        DISCRIMINATOR,
         f"probe{middle}.safetensors",
         f"{WEIGHTS}{middle}.safetensors",
         f"{WEIGHTS}{middle}-*-of-*.safetensors",

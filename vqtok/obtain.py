@@ -1,121 +1,40 @@
-"""From anything that names a tokenizer to its folder; other projects' checkpoints are converted.
-
-A conversion is done once, into a folder of the cache that is called by the sha256 of what went
-into it: the files, the family, the settings and the version of this module's format.
-"""
+"""From anything that names a tokenizer to its folder; other projects' checkpoints are converted."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import shutil
-import tempfile
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
-
-from vqtok import fingerprint
-from vqtok.autoencoders import AutoencoderBase
-from vqtok.checkpoints.beside import (
-    PROCESSOR,
-    names_beside,
-    pixels_beside,
-    settings_beside,
-)
-from vqtok.checkpoints.building import AUTO, Conversion, build
-from vqtok.checkpoints.opening import (
-    INDEX,
-    files_of,
-    find_checkpoint,
-    open_checkpoint,
-)
+from vqtok.checkpoints import FAMILIES
+from vqtok.checkpoints.beside import PROCESSOR, names_beside, read_settings, settings_beside
+from vqtok.checkpoints.building import AUTO
+from vqtok.checkpoints.opening import INDEX, files_of, find_checkpoint
 from vqtok.checkpoints.wrappers import merged
 from vqtok.contents import CHECKPOINTS, WEIGHTS, is_tokenizer, other_checkpoints
+from vqtok.conversions import Converting, Source, cached
 from vqtok.errors import ConfigError, LoadError
-from vqtok.folders import CONVERSION, read_report, save, vocab_of
+from vqtok.folders import read_report
 from vqtok.hub import REPO, Resolved, fetch, resolve
-from vqtok.preprocess import Preprocess
-from vqtok.types import Fingerprint
-from vqtok.vocab import VisualVocab
 from vqtok.zoo import bundled
 from vqtok.zoo.aliases import Alias, aliases
 
-__all__ = [
-    "CONVERSION",
-    "DISCRIMINATOR",
-    "Request",
-    "Source",
-    "find",
-    "obtain",
-    "read_report",
-    "write",
-]
+__all__ = ["Request", "find", "obtain", "taken"]
 
-DISCRIMINATOR = "discriminator.safetensors"
-# To be raised when a file is converted to something else than before.
-VERSION = 2
+# In config.json of diffusers and transformers, which no file of single settings has.
+MARKS = {"_class_name", "model_type"}
+# Field of `Request` -> how people write it, on a command line and in Python.
+OPTIONS = {
+    "filename": "--filename (filename=)",
+    "config": "--config (config=)",
+    "settings": "--set (config=)",
+}
+NO_CHECKPOINT = "no file or folder with one, and no org/name with --filename"
 
 Name = str | os.PathLike[str]
 Config = Name | Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Source:
-    """Another project's checkpoint on this machine, and how it is to be taken.
-
-    file      the checkpoint, or the index of its parts
-    origin    what messages and reports call it
-    family    a name of `FAMILIES`, or "auto"
-    config    the file of its settings, where one is named or lies beside it
-    settings  what stands over those
-    """
-
-    file: Path
-    origin: str
-    family: str = AUTO
-    config: Path | None = None
-    settings: Mapping[str, Any] | None = None
-    repo: str | None = None
-    commit: str | None = None
-    alias: Alias | None = None
-
-    def build(self) -> Conversion:
-        """Its model."""
-        if self.alias is not None and not self.alias.seen:
-            warnings.warn(
-                f"{self.alias.name!r} names {self.alias.place} from its project's documentation; "
-                "nobody has loaded that file with this package yet, so look at what it makes",
-                stacklevel=2,
-            )
-        opened = open_checkpoint(
-            self.file, config=self.config, settings=self.settings, origin=self.origin
-        )
-        return build(opened, self.family)
-
-    def prints(self) -> dict[str, str]:
-        """Name -> sha256 of each file that the weights are in."""
-        found = {file.name: _sha256(file) for file in files_of(self.file)}
-        named = self.alias.sha256 if self.alias else None
-        if named is not None and found[self.file.name] != named:
-            raise LoadError(
-                f"{self.origin} has the sha256 {found[self.file.name]}, and {named} is what "
-                f"{self.alias.name if self.alias else ''!r} should have; it is another file or "
-                "damaged"
-            )
-        return found
-
-    def key(self, prints: Mapping[str, str]) -> str:
-        """The name of its folder in the cache."""
-        config = _sha256(self.config) if self.config else ""
-        told = [config, pixels_beside(self.file), self.settings or {}]
-        parts = [VERSION, sorted(prints.values()), self.family, *told]
-        text = json.dumps(parts, sort_keys=True, default=str)
-        return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -144,12 +63,16 @@ def obtain(name: Name, *options: Any, **named: Any) -> Resolved:
 
     family  of the checkpoint, where its keys do not tell
     config  the YAML or JSON that it was trained with, or its settings; by default what is beside it
-    settings  single ones, over those
+    settings  single ones, over those; one that the family does not read is an error
     """
-    found = find(Request(name, *options, **named))
+    return taken(find(Request(name, *options, **named)))
+
+
+def taken(found: Resolved | Source, converting: Converting | None = None) -> Resolved:
+    """The folder of what `find` found; `converting` is called before a conversion."""
     if isinstance(found, Resolved):
         return found
-    folder = _cached(found)
+    folder = cached(found, converting)
     return Resolved(folder, found.repo, found.commit, read_report(folder)["family"])
 
 
@@ -174,7 +97,13 @@ def _found(asked: Request, alias: Alias | None) -> Resolved | Source:
         _check_file(asked)
         _check_own(asked)
         place = asked.revision, asked.subfolder, asked.variant, asked.token, asked.cache_dir
-        return resolve(asked.name, *place, asked.local_files_only)
+        found = resolve(asked.name, *place, asked.local_files_only)
+        if asked.family not in (None, AUTO, found.family):
+            raise ConfigError(
+                f"{os.fspath(asked.name)!r} is a tokenizer of the family {found.family}, by its "
+                f"config.json; got family={asked.family!r}"
+            )
+        return found
     if asked.variant is not None:
         raise ConfigError(
             f"variant={asked.variant!r} chooses weights in a tokenizer's folder; "
@@ -254,25 +183,48 @@ def _check_file(asked: Request) -> None:
 
 def _check_own(asked: Request) -> None:
     """Raises where what is for other projects' checkpoints is passed with a tokenizer."""
-    for option in ("filename", "family", "config", "settings"):
+    for option, shown in OPTIONS.items():
         if getattr(asked, option):
             raise ConfigError(
-                f"{option} is for checkpoints of other projects; {os.fspath(asked.name)!r} is no "
-                "file or folder with one, and no org/name with filename"
+                f"{shown} is for checkpoints of other projects; {os.fspath(asked.name)!r} is "
+                + ("a tokenizer already" if _is_tokenizer(asked) else NO_CHECKPOINT)
             )
+
+
+def _is_tokenizer(asked: Request) -> bool:
+    """Whether one is here; what is on the hub nobody has looked at yet."""
+    folder = Path(os.path.expanduser(asked.name)) / (asked.subfolder or "")
+    return os.fspath(asked.name) in bundled() or is_tokenizer(folder)
 
 
 def _source(asked: Request, file: Path, origin: str, alias: Alias | None) -> Source:
     """A checkpoint on this machine."""
-    layers: list[Mapping[str, Any]] = [alias.settings] if alias else []
+    if asked.family not in (None, AUTO):
+        FAMILIES[asked.family]  # an unknown name is an error, before a large file is read
     config: Path | None
     if isinstance(asked.config, str | os.PathLike):
-        config = Path(asked.config)
+        config, own = Path(asked.config).expanduser(), merged(asked.settings)
+        _check_config(config)
     else:
-        config = settings_beside(file)
-        layers += [asked.config] if asked.config else []
-    settings = merged(*layers, asked.settings)
-    return Source(file, origin, asked.family or AUTO, config, settings, alias=alias)
+        config, own = settings_beside(file), merged(_single(asked.config or {}), asked.settings)
+    given = asked.config if isinstance(asked.config, Mapping) else {}
+    settings = merged(alias.settings if alias else {}, given, asked.settings)
+    return Source(file, origin, asked.family or AUTO, config, settings, own, alias=alias)
+
+
+def _single(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Settings that are meant one by one; of a whole file as mappings a family reads a part."""
+    whole = any(isinstance(value, Mapping) for value in config.values()) or config.keys() & MARKS
+    return {} if whole else config
+
+
+def _check_config(config: Path) -> None:
+    """Raises where the caller's file of settings is none."""
+    if not config.exists():
+        raise LoadError(f"there is no file {config} with settings, which config names")
+    if not config.is_file():
+        raise LoadError(f"{config}, which config names, is no file")
+    read_settings(config)
 
 
 def _fetched(asked: Request, alias: Alias | None) -> Source:
@@ -293,77 +245,3 @@ def _fetched(asked: Request, alias: Alias | None) -> Source:
             raise LoadError(f"there is no file {wanted[0]!r}, neither here nor in {repo!r}")
     source = _source(asked, file, f"{filename} of {repo}", alias)
     return replace(source, repo=repo, commit=commit)
-
-
-# --- conversions ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """A `folders.Savable`."""
-
-    model: AutoencoderBase
-    settings: Preprocess
-    vocab: VisualVocab
-    fingerprint: Fingerprint
-    conversion: dict[str, Any] | None
-
-
-def write(made: Conversion, folder: Path, source: Source, prints: Mapping[str, str]) -> None:
-    """Writes a tokenizer's folder, with what is known of where it came from."""
-    found = fingerprint.of_model(made.model, made.preprocess)
-    report = made.report.to_dict() | {"source": _origin(source, prints)}
-    tok = _Parts(made.model, made.preprocess, vocab_of(made.model), found, report)
-    save(tok, folder, None, "10GB")
-    if made.discriminator:
-        # Contiguous, each with memory of its own, as safetensors wants them.
-        tensors = {key: tensor.clone().contiguous() for key, tensor in made.discriminator.items()}
-        save_file(tensors, folder / DISCRIMINATOR)
-
-
-def _cached(source: Source) -> Path:
-    """The folder of a conversion, made where there is none yet.
-
-    It is renamed to its place when it is whole. Of two processes that make one the first wins.
-    """
-    prints = source.prints()
-    root = _cache() / "converted"
-    place = root / source.key(prints)
-    if place.is_dir():
-        return place
-    root.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f"{place.name[:16]}.", dir=root))
-    try:
-        beside.chmod(0o755)  # mkdtemp's is for this user alone, and caches are shared
-        write(source.build(), beside, source, prints)
-        try:
-            beside.rename(place)
-        except OSError:
-            if not place.is_dir():
-                raise
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-    return place
-
-
-def _cache() -> Path:
-    if named := os.environ.get("VQTOK_CACHE"):
-        return Path(named).expanduser()
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "vqtok"
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def _origin(source: Source, prints: Mapping[str, str]) -> dict[str, Any]:
-    return {
-        "file": source.file.name,
-        "sha256": dict(prints),
-        "repository": source.repo,
-        "commit": source.commit,
-        "alias": source.alias.name if source.alias else None,
-        "config": source.config.name if source.config else None,
-    }

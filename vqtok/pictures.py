@@ -29,6 +29,7 @@ __all__ = [
     "MAX_ASPECT",
     "MAX_PIXELS",
     "MAX_SIDE",
+    "PICTURES",
     "VIDEOS",
     "WHITE",
     "ImageSource",
@@ -50,6 +51,21 @@ MAX_ASPECT = 200
 WHITE = (255, 255, 255)
 # Endings of files that `vqtok.videos` reads; the first picture of a .gif can be a picture, too.
 VIDEOS = (".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
+
+# Endings of files that Pillow reads and people keep pictures in. No .gif: that is a clip, unless
+# somebody asks a source for kind="folder".
+PICTURES = (
+    ".avif",
+    ".bmp",
+    ".jpeg",
+    ".jpg",
+    ".pgm",
+    ".png",
+    ".ppm",
+    ".tif",
+    ".tiff",
+    ".webp",
+)
 
 _CHANNELS = (1, 3, 4)
 _SHAPES = "(H, W), (H, W, 1), (H, W, 3) or (H, W, 4)"

@@ -49,6 +49,7 @@ __all__ = [
     "fit",
     "geometry",
     "load_image",
+    "placed",
     "prepare",
     "preprocess",
     "preprocess_frames",
@@ -295,7 +296,7 @@ def prepare(source: ImageSource, settings: Preprocess, *, name: str | None = Non
         source, background=settings.background, max_pixels=settings.max_pixels, name=name
     )
     plan = geometry(pixels.shape[0], pixels.shape[1], settings, name=name)
-    return Prepared(_placed(pixels, plan, settings), plan.kept)
+    return Prepared(placed(pixels, plan, settings), plan.kept)
 
 
 def preprocess_frames(
@@ -322,11 +323,11 @@ def preprocess_frames(
                 f"frame {number} of {name} is {pixels.shape[1]} wide and {pixels.shape[0]} high, "
                 f"the first is {size[1]} x {size[0]}; the frames of a clip have one size"
             )
-        yield _placed(pixels, plan, settings)
+        yield placed(pixels, plan, settings)
 
 
-def _placed(pixels: Pixels, plan: Geometry, settings: Preprocess) -> Pixels:
-    """A picture's pixels where the plan has them."""
+def placed(pixels: Pixels, plan: Geometry, settings: Preprocess) -> Pixels:
+    """A picture's pixels (H, W, 3) uint8 where the plan has them; contiguous."""
     top, left, bottom, right = plan.box
     part = pixels[top:bottom, left:right]
     if part.shape[:2] != plan.scaled:

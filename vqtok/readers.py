@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from itertools import chain, islice
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from vqtok.errors import ImageError, InputError
-from vqtok.pictures import Pixels, load_image
+from vqtok.errors import ImageError, InputError, LoadError
+from vqtok.pictures import PICTURES, VIDEOS, Pixels, load_image
 from vqtok.videos import stacked, wanted_frames
 
 __all__ = [
@@ -26,6 +28,8 @@ __all__ = [
     "Pictures",
     "Stored",
     "Watched",
+    "frame_files",
+    "in_order",
 ]
 
 Colour: TypeAlias = tuple[int, int, int]
@@ -250,6 +254,39 @@ class Watched(ClipReader):
         for frame in self._clip:
             yield frame
             self._seen(1)
+
+
+def frame_files(folder: Path) -> list[Path]:
+    """The pictures in a folder, the frames of one clip, in the order of their numbers."""
+    try:
+        names = sorted(e.name for e in folder.iterdir() if e.name[0] != "." and e.is_file())
+    except OSError as error:
+        raise LoadError(f"'{folder}' cannot be listed: {error.strerror}") from error
+    frames = [name for name in names if name.lower().endswith(PICTURES)]
+    videos = [name for name in names if name.lower().endswith(VIDEOS)]
+    if videos or not frames:
+        found = f"holds videos, such as '{videos[0]}'" if videos else "holds no pictures"
+        raise LoadError(
+            f"'{folder}' is a folder and {found}; a clip is a file, a list of pictures, or a "
+            "folder of pictures with a number in each name"
+        )
+    return [folder / name for name in in_order(frames, folder, folder)]
+
+
+def in_order(names: Iterable[str], root: Path, where: Path) -> list[str]:
+    """Frames of one clip below `root` by the last number in their names; gaps are not filled.
+
+    where  what messages call the place
+    """
+    found: dict[int, str] = {}
+    for name in names:
+        numbers = re.findall(r"[0-9]+", name.rpartition("/")[2].rpartition(".")[0])
+        if not numbers:
+            raise LoadError(f"the frame '{root / name}' has no number in its name")
+        other = found.setdefault(int(numbers[-1]), name)
+        if other != name:
+            raise LoadError(f"two frames have one number: '{other}' and '{name}' in '{where}'")
+    return [found[number] for number in sorted(found)]
 
 
 def _frame_name(picture: Any, number: int, clip: str) -> str | None:

@@ -19,9 +19,18 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from vqtok.errors import ImageError, LoadError
+from vqtok.errors import ImageError
 from vqtok.pictures import VIDEOS, WHITE, ImageSource, load_image, name_of
-from vqtok.readers import Animation, ClipReader, Colour, Frames, Once, Pictures, Stored
+from vqtok.readers import (
+    Animation,
+    ClipReader,
+    Colour,
+    Frames,
+    Once,
+    Pictures,
+    Stored,
+    frame_files,
+)
 from vqtok.videos import Video
 
 if TYPE_CHECKING:
@@ -37,8 +46,8 @@ ANIMATED = ("AVIF", "GIF", "PNG", "WEBP")
 FOR_AV = ("GIF", "MPEG")
 CHANNELS = (1, 3, 4)
 A_CLIP = (
-    "the path, the bytes or an open file of a video or of a picture, a list or an iterator of "
-    "pictures, an array (T, H, W, C) or a tensor (T, C, H, W)"
+    "the path, the bytes or an open file of a video or of a picture, a folder, a list or an "
+    "iterator of pictures, an array (T, H, W, C) or a tensor (T, C, H, W)"
 )
 
 
@@ -53,7 +62,8 @@ def open_clip(
     """One clip from anything that can be one.
 
     source      the path, the bytes or an open file of a video (what FFmpeg reads: .mp4, .webm,
-                .mov, .mkv, .avi, .gif) or of an animated WebP, PNG or AVIF; an array (T, H, W, C)
+                .mov, .mkv, .avi, .gif) or of an animated WebP, PNG or AVIF; that of a folder of
+                pictures, in the order of the numbers in their names; an array (T, H, W, C)
                 or a tensor (T, C, H, W); frames, as a list or iterator of pictures; what a sample
                 of `vqtok.sources` holds; or a picture, which makes a clip of one frame. Pictures
                 and frames are what `load_image` takes
@@ -116,6 +126,8 @@ def _is_still(item: Any) -> bool:
     """Whether an item of a list is a picture, which can be a frame."""
     if isinstance(item, Image.Image):
         return not _is_animated(item)
+    if isinstance(item, PATHS) and os.path.isdir(item):
+        return False
     if isinstance(item, (*PATHS, *BYTES)) or hasattr(item, "read"):
         return _kind(item) == "picture"
     shape = _shape(item)
@@ -178,7 +190,7 @@ def _opened(file: Any) -> Any:
 def _of_file(file: Any, name: str, background: Colour) -> ClipReader:
     if isinstance(file, PATHS) and not os.path.isfile(file):
         if os.path.isdir(file):
-            raise LoadError(f"{name} is a folder; a clip is a file, or a list of pictures")
+            return Pictures(frame_files(Path(os.fsdecode(file))), name, background)
         load_image(file, name=name)  # says what there is instead
     kind = _kind(file)
     if kind == "picture":

@@ -43,9 +43,11 @@ class VisualTokenizer(GridCodes):
     `tok(images)` gives ids as a text tokenizer does; `tok.decode(ids)` needs nothing else, for rows
     of the grid end with an id of their own. `encode_codes` and `decode_codes` speak grids of codes.
 
-    batch_size  pictures of one size that go through the model together
-    conversion  what the conversion.json of its folder says, where another project's checkpoint is
-                behind it; `save_pretrained` writes it again
+    batch_size     pictures of one size that go through the model together
+    conversion     what the conversion.json of its folder says, where another project's checkpoint
+                   is behind it; `save_pretrained` writes it again
+    discriminator  the file that training goes on from, where its folder has one; `save_pretrained`
+                   copies it
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class VisualTokenizer(GridCodes):
         self.vocab = vocab
         self.batch_size = batch_size
         self.conversion: dict[str, Any] | None = None
+        self.discriminator: Path | None = None
 
     # --- folders and hubs -------------------------------------------------------------------
 
@@ -105,6 +108,7 @@ class VisualTokenizer(GridCodes):
         ids.
         """
         from vqtok.codec import check_device
+        from vqtok.contents import DISCRIMINATOR
         from vqtok.folders import load, read_report
         from vqtok.obtain import obtain
         from vqtok.precision import check_precision
@@ -116,6 +120,8 @@ class VisualTokenizer(GridCodes):
         found = obtain(name, *place, filename, family, config)
         tok = cls._of(*load(found.path, variant), precision)
         tok.conversion = read_report(found.path) or None
+        kept = found.path / DISCRIMINATOR
+        tok.discriminator = kept if kept.is_file() else None
         return tok if device is None else tok.to(device)
 
     @classmethod
@@ -163,8 +169,13 @@ class VisualTokenizer(GridCodes):
         """Uploads what `save_pretrained` writes to `org/name`, and returns its address."""
         import tempfile
 
+        from vqtok.card import HERE
+
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)
+            card = Path(folder) / "README.md"
+            text = card.read_text(encoding="utf-8").replace(f'"{HERE}"', f'"{repo_id}"')
+            card.write_text(text, encoding="utf-8")
             return push_folder(
                 Path(folder), repo_id, token=token, private=private, commit_message=commit_message
             )
@@ -181,7 +192,7 @@ class VisualTokenizer(GridCodes):
         found = replace(self.fingerprint, preprocess=fingerprint.of_settings(settings))
         other = self._of(codec.model, found, settings, self.vocab, codec.requested_precision)
         other.batch_size = self.batch_size
-        other.conversion = self.conversion
+        other.conversion, other.discriminator = self.conversion, self.discriminator
         return other
 
     # --- what it is -------------------------------------------------------------------------

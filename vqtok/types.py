@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ClipCodec", "CodeSums", "Codec", "Codes", "Encoder", "Fingerprint", "Quantized"]
 
+# How many sizes `repr` of codes lists.
+SIZES = 3
+
 
 class CodeSums(NamedTuple):
     """What one forward contributes to the codebook's next step; float32, fixed shapes.
@@ -46,7 +49,7 @@ class Quantized(NamedTuple):
     sums: CodeSums | None  # None in eval, and for quantizers that keep no statistics
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Codes:
     """A batch of code grids of one shape, and where they come from.
 
@@ -157,6 +160,20 @@ class Codes:
         )
 
     __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        """What it holds, and of the codebook's print the first eight digits, as prints show it."""
+        shown = ["x".join(map(str, size)) for size in np.unique(self.sizes, axis=0)]
+        more = f" and {len(shown) - SIZES} more" if len(shown) > SIZES else ""
+        parts = {
+            "ids": f"{self.ids.dtype}{list(self.ids.shape)}",
+            "sizes": " ".join(shown[:SIZES]) + more,
+            "codebook_size": self.codebook_size,
+            "codebook": self.codebook[:8] or "not known",
+            "depth": self.depth,
+            "scales": " ".join(f"{h}x{w}" for h, w in self.scales),
+        }
+        return f"Codes({', '.join(f'{name}={part}' for name, part in parts.items() if part)})"
 
     def __bytes__(self) -> bytes:
         """The ids alone, little-endian: uint16 up to 65,536 codes, uint32 above."""

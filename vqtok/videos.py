@@ -11,44 +11,57 @@ where its headers tell (`vqtok.truncation`).
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any, NamedTuple, cast
+from typing import IO, Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from vqtok.errors import ImageError, InputError, LoadError
+from vqtok.errors import ImageError, InputError, LoadError, VqtokError
 from vqtok.extras import require
 from vqtok.pictures import MAX_PIXELS, WHITE, Pixels, load_image
 from vqtok.truncation import check_complete
 
-__all__ = ["Video", "need_av", "stacked", "wanted_frames"]
+__all__ = ["Openable", "Video", "need_av", "stacked", "wanted_frames"]
 
+CLOSE = 1e-3  # seconds that a stated time may be after the frame it means, as it was rounded
 INDEXES = 1024  # of video files, that a process keeps
 # Decoders that give what shows through, of streams that have it; FFmpeg's own drop it.
 WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 
+class Openable(Protocol):
+    """A file elsewhere, which can be opened where a path can."""
+
+    def open(self, mode: str = "rb") -> IO[bytes]:
+        """For reading in binary; it can seek."""
+        ...
+
+    def __hash__(self) -> int: ...
+
+
 class Video:
     """The frames of a video file, turned as the file says.
 
-    source      a path, the bytes of a file, or a file open for reading in binary that can seek
+    source      a path, the bytes of a file, a file open for reading in binary that can seek, or
+                what opens one
     name        what errors call it; by default its path, or "the clip"
     background  RGB, what shows through where a frame is transparent
     """
 
     def __init__(
         self,
-        source: Path | bytes | IO[bytes],
+        source: Path | Openable | bytes | IO[bytes],
         *,
         name: str | None = None,
         background: tuple[int, int, int] = WHITE,
     ) -> None:
         self.source = source
-        self.name = name or (f"'{source}'" if isinstance(source, Path) else "the clip")
+        self.name = name or (f"'{source!s}'" if _can_open(source) else "the clip")
         self.background = background
         self._own: _Index | None = None
 
@@ -64,6 +77,20 @@ class Video:
             rate = stream.average_rate or stream.guessed_rate
         return float(rate) if rate else None
 
+    def number_at(self, seconds: float) -> int:
+        """The first frame that is shown at a time or later, counted from when the first is.
+
+        At the end, or where none is, it is the number of frames.
+        """
+        index = self._index()
+        if len(index.stamps):
+            shown = (index.stamps - index.stamps[0]) * index.tick
+            return int(np.searchsorted(shown, seconds - CLOSE))
+        fps = self.fps
+        if not fps:
+            raise ImageError(f"{self.name} does not say when its frames are shown")
+        return min(index.length, math.ceil((seconds - CLOSE) * fps))
+
     def __iter__(self) -> Iterator[Pixels]:
         """All frames in order, (H, W, 3) uint8 each."""
         self._check_complete()
@@ -78,9 +105,11 @@ class Video:
 
     def _index(self) -> _Index:
         """Those of paths are kept for all, as sources make a new `Video` for each look."""
-        if not isinstance(self.source, Path):
+        if not _can_open(self.source):
             self._own = self._own or _index(self)
             return self._own
+        if not isinstance(self.source, Path):
+            return _kept_index(cast("Openable", self.source), self.name, 0, 0)
         try:
             state = self.source.stat()
         except OSError as error:
@@ -88,11 +117,14 @@ class Video:
         return _kept_index(self.source, self.name, state.st_mtime_ns, state.st_size)
 
     def _check_complete(self) -> None:
-        source = self.source
+        source: Any = self.source
+        if isinstance(source, bytes):
+            source = io.BytesIO(source)
         try:
-            opened = source.open("rb") if isinstance(source, Path) else nullcontext(_file(source))
-            with opened as file:
-                check_complete(cast("IO[bytes]", file), self.name)
+            with source.open("rb") if _can_open(source) else nullcontext(source) as file:
+                check_complete(file, self.name)
+        except VqtokError:
+            raise
         except OSError as error:
             raise LoadError(f"{self.name} cannot be read: {error.strerror}") from error
 
@@ -190,15 +222,17 @@ class _Index(NamedTuple):
     length  frames
     stamps  the time stamp of each, rising; empty where the file's cannot be trusted
     starts  those of key frames, rising
+    tick    the seconds that a time stamp counts
     """
 
     length: int
     stamps: npt.NDArray[np.int64]
     starts: npt.NDArray[np.int64]
+    tick: float
 
 
 @lru_cache(INDEXES)
-def _kept_index(path: Path, name: str, changed: int, size: int) -> _Index:
+def _kept_index(path: Path | Openable, name: str, changed: int, size: int) -> _Index:
     return _index(Video(path, name=name))
 
 
@@ -216,14 +250,15 @@ def _index(video: Video) -> _Index:
             if packet.is_keyframe and packet.pts is not None:
                 keys.append(packet.pts)
         reorders = bool(stream.codec_context.has_b_frames)
+        tick = float(stream.time_base or 0)
     known = [stamp for stamp in stamps if stamp is not None]
     exact = len(set(known)) == len(stamps) and bool(keys)
     # Stamps that never step back, of a codec that reorders, count packets instead of frames.
     if exact and not (reorders and known == sorted(known)):
         shown, starts = (np.array(sorted(each), np.int64) for each in (known, keys))
-        return _Index(len(known), shown, starts)
+        return _Index(len(known), shown, starts, tick)
     none = np.zeros(0, np.int64)
-    return _Index(sum(1 for _ in video._decoded()), none, none)
+    return _Index(sum(1 for _ in video._decoded()), none, none, tick)
 
 
 @contextmanager
@@ -251,11 +286,19 @@ def _opened(video: Video) -> Iterator[tuple[Any, Any]]:
         raise ImageError(f"{video.name} is no video, broken or cut short: {reason}") from error
 
 
-def _file(source: Path | bytes | IO[bytes]) -> str | IO[bytes]:
+def _can_open(source: Any) -> bool:
+    """Whether it names a file and is none."""
+    return hasattr(source, "open")
+
+
+def _file(source: Path | Openable | bytes | IO[bytes]) -> str | IO[bytes]:
     """What PyAV opens: a new reader at the start each time."""
     if isinstance(source, Path):
         return str(source)
     if isinstance(source, bytes):
         return io.BytesIO(source)
-    source.seek(0)
-    return source
+    if _can_open(source):
+        return cast("Openable", source).open("rb")
+    opened = cast("IO[bytes]", source)
+    opened.seek(0)
+    return opened

@@ -44,6 +44,23 @@ def test_a_model_with_each_weight() -> None:
     assert torch.equal(made.model.encode_codes(pixels), own.encode_codes(pixels))
 
 
+def test_another_family_than_the_keys_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    toy_family.register(monkeypatch, "other", recognises=lambda tensors: False)
+    made = build(foreign(), "other")
+    assert (made.family, made.report.notes[-1]) == (
+        "other",
+        "By its keys it is of the family toy; it was read as other, as told.",
+    )
+    assert build(foreign(), "toy").report == build(foreign()).report
+    with pytest.raises(LoadError) as error:
+        build(foreign(), "llamagen")
+    assert error.value.__notes__ == ["By its keys it is of the family toy, and not of llamagen"]
+    bare = {"a.b": torch.zeros(1)}
+    with pytest.raises(LoadError) as error:
+        build(foreign(bare), "llamagen")
+    assert not hasattr(error.value, "__notes__")
+
+
 def test_half_precision_becomes_float32() -> None:
     halves = {key: tensor.half() for key, tensor in toy_family.tensors().items()}
     assert build(foreign(halves)).model.dtype == torch.float32

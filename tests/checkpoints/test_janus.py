@@ -142,6 +142,8 @@ def test_from_the_original_file(tmp_path: Path) -> None:
     config = {"model_type": "multi_modality", "gen_vision_config": {"cls": "VQ-16", "params": {}}}
     (tmp_path / "config.json").write_text(json.dumps(config))
     found = build(tmp_path)
+    told = build(tmp_path, "janus")  # as `vqtok info --list` calls it
+    assert (told.family, told.report.notes) == ("janus", found.report.notes)
     assert found.preprocess.size == 384
     assert (found.family, found.report.family) == ("janus", "janus")
     assert found.report.title == "the image tokenizer of Janus"

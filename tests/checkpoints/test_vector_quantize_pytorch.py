@@ -8,10 +8,12 @@ import torch
 from checkpoints.samples.vector_quantize_pytorch import sample, trained
 from torch import Tensor
 
+from vqtok.autoencoders import AutoencoderVQ
 from vqtok.checkpoints import Foreign
 from vqtok.checkpoints.building import build
 from vqtok.checkpoints.vector_quantize_pytorch import (
     codebook,
+    model_settings,
     plan,
     projections,
     recognises,
@@ -91,6 +93,28 @@ def test_training_goes_on(name: str) -> None:
     state = to_vector_quantize_pytorch(ours)
     for key, tensor in theirs.state_dict().items():
         torch.testing.assert_close(state[key], tensor)
+
+
+@torch.no_grad()
+def test_a_model_around_projected_codes() -> None:
+    """Its convolutions around the codes are that package's linear layers."""
+    theirs = trained(codebook_dim=4)
+    ours = codebook(theirs.state_dict())
+    blocks = {"down_block_types": ("DownEncoderBlock2D",), "up_block_types": ("UpDecoderBlock2D",)}
+    sizes = {"block_out_channels": (8,), "norm_num_groups": 4, "latent_channels": 8}
+    model = AutoencoderVQ(**blocks, **sizes, **model_settings(ours))
+    model.quantize.load_state_dict(ours.state_dict())
+    inward, outward = projections(theirs.state_dict())
+    for layer, theirs_own in ((model.quant_conv, inward), (model.post_quant_conv, outward)):
+        layer.load_state_dict(
+            {"weight": theirs_own.weight[:, :, None, None], "bias": theirs_own.bias}
+        )
+    x = torch.randn(3, 8, 5, 5)
+    quantized, ids, _ = theirs(x.flatten(2).mT)
+    codes = model.quantize.encode(model.quant_conv(x))
+    assert torch.equal(codes.flatten(1), ids)
+    vectors = model.post_quant_conv(model.quantize.decode(codes))
+    assert (vectors.flatten(2).mT - quantized).abs().max() <= 1e-5
 
 
 def test_how_codes_are_moved() -> None:
@@ -192,7 +216,7 @@ def layers(**settings: Any) -> dict[str, Tensor]:
             "is left over gets shorter, and codes of unit length do not",
         ),
         (
-            lambda: layers() | {"layers.1._codebook.embed": torch.ones(1, 16, 8)},
+            lambda: {k: t[:, :16] if "1._" in k and t.ndim else t for k, t in layers().items()},
             {},
             "the layers of a residual quantizer are tables of one size here",
         ),
@@ -224,8 +248,12 @@ def test_what_cannot_be(state: Any, settings: dict[str, Any], message: str) -> N
         ),
         (
             lambda: trained("GroupedResidualVQ", groups=2, num_quantizers=2).state_dict(),
-            "'rvqs.0.layers.0._codebook.initted' is no key of a VectorQuantize or ResidualVQ that "
-            "vqtok has a quantizer for; prefix says where in a larger model there is one",
+            "these are the codes of a GroupedResidualVQ, which vqtok has no quantizer for; a "
+            "prefix that ends with 'rvqs.0.' takes the ResidualVQ of its first group",
+        ),
+        (
+            lambda: {**changed(), "project_in.weight": torch.ones(4, 8)},
+            "project_in gives vectors of 4, and codes have 8 dimensions",
         ),
         (dict, "there is no '_codebook.embed' for each layer of a VectorQuantize"),
         (

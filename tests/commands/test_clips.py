@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from clip_files import HEIGHT, WIDTH, clip_tokenizer, film, frames, rows, view
+from clip_files import HEIGHT, WIDTH, clip_tokenizer, film, frames, heard, rows, view
 from commandline import Result, look, picture, tokenizer, vqtok
 from source_files import Pixels, pan, png, write, write_video
 
 from vqtok import VisualTokenizer
+from vqtok.commands.clips import Clip, EncodedClip, Padding
+from vqtok.frames import plan_frames
 from vqtok.streams import open_clip
 from vqtok.videos import Video
 
@@ -75,12 +78,55 @@ def test_a_picture_is_a_clip_of_one_frame(name: str, tmp_path: Path) -> None:
     assert (back / "a.png").read_bytes() == (tmp_path / "back.png").read_bytes()
 
 
+def test_what_is_repeated_is_said(tmp_path: Path) -> None:
+    options = "-t", clip_tokenizer("emu3")
+    single, many = film(tmp_path / "a.mkv", 5), tmp_path / "many"
+    for verb in ("encode", "reconstruct"):
+        assert vqtok(verb, single, *options).err == (
+            "vqtok: a.mkv: 5 frames are encoded as 6, the last repeated once; decode cuts that off "
+            "again\nvqtok: a.mkv: 17 x 21 pixels are encoded as 18 x 22, the edges repeated; "
+            "decode cuts them off again\n"
+        )
+    assert vqtok("encode", picture(tmp_path / "a.png"), *options).err == (
+        "vqtok: a.png: 1 frame is encoded as 2, the last repeated once; decode cuts that off "
+        "again\n"
+    )
+    for name, count in (("a", 4), ("b", 3), ("c", 5)):
+        film(many / f"{name}.mkv", count)
+    for verb in ("encode", "reconstruct"):
+        assert vqtok(verb, many, *options).err == (
+            "vqtok: 2 of 3 clips were padded by repeating the last frame (of b.mkv, 3 frames are "
+            "encoded as 4); decode cuts that off again\nvqtok: 3 of 3 clips were padded by "
+            "repeating the edges (of a.mkv, 17 x 21 pixels are encoded as 18 x 22); decode cuts "
+            "that off again\n"
+        )
+    assert heard(vqtok("encode", many / "a.mkv", *options)) == ""
+    assert heard(vqtok("encode", single, tmp_path / "a.png", *options)) == (
+        "vqtok: 2 of 2 clips and pictures were padded by repeating the last frame (of a.mkv, 5 "
+        "frames are encoded as 6); decode cuts that off again\n"
+    )
+
+
+def test_several_frames_that_are_repeated(capsys: pytest.CaptureFixture[str]) -> None:
+    tok: Any = SimpleNamespace(
+        plan_frames=lambda count: plan_frames(count, 4), settings=SimpleNamespace(stride=8)
+    )
+    codes: Any = SimpleNamespace(sizes=np.array([[17, 8, 8]]))
+    padding = Padding(tok)
+    padding.add(EncodedClip(Clip("film.mp4", b""), codes, None))
+    padding.say()
+    assert capsys.readouterr().err == (
+        "vqtok: film.mp4: 17 frames are encoded as 20, the last repeated 3 times; decode cuts them "
+        "off again\n"
+    )
+
+
 def test_a_bad_clip_among_many_is_named_and_skipped(tmp_path: Path) -> None:
     film(tmp_path / "a.mkv")
     broken = write(tmp_path / "b.mp4", b"no video")
     done = vqtok("encode", tmp_path, "-t", clip_tokenizer())
     assert (done.status, len(done.out.splitlines())) == (1, 1)
-    assert done.err == (
+    assert heard(done) == (
         f"vqtok: skipped: '{broken}' is no video, broken or cut short: Invalid data found when "
         "processing input\nvqtok: skipped 1 of 2 clips\n"
     )
@@ -92,7 +138,7 @@ def test_a_video_of_an_unknown_codec_is_named_and_skipped(tmp_path: Path) -> Non
     film(tmp_path / "b.mkv")
     done = vqtok("encode", tmp_path, "-t", clip_tokenizer())
     assert (done.status, len(done.out.splitlines())) == (1, 1)
-    assert done.err == (
+    assert heard(done) == (
         f"vqtok: skipped: '{path}' cannot be read: the FFmpeg in this PyAV has no decoder for its "
         "pictures\nvqtok: skipped 1 of 2 clips\n"
     )
@@ -148,7 +194,7 @@ def codes(tmp_path: Path) -> Path:
     film(tmp_path / "in" / "b" / "c.mp4.mkv", 1)
     path = tmp_path / "codes.jsonl"
     done = vqtok("encode", tmp_path / "in", "-t", clip_tokenizer(), "-o", path)
-    assert (done.status, done.err) == (0, "")
+    assert (done.status, heard(done)) == (0, "")
     return path
 
 
@@ -192,9 +238,12 @@ def test_pixels_without_loss(codes: Path, tmp_path: Path) -> None:
     assert decode(codes, "-o", tmp_path / "out", "--format", "mkv") == (0, b"", "")
     assert np.array_equal(frames(tmp_path / "out" / "a.mkv"), expected())
     assert open_clip(tmp_path / "out" / "a.mkv").fps == 10
-    assert decode(codes, "-o", tmp_path / "out", "--format", "png") == (2, b"", (
-        f"vqtok: [Errno 17] File exists: '{tmp_path / 'out' / 'a.mkv'}'\n"
-    ))  # fmt: skip
+    place = str(tmp_path / "out" / "a.mkv")
+    assert decode(codes, "-o", tmp_path / "out", "--format", "png") == (
+        2,
+        b"",
+        f"vqtok: '{place}/000000.png' cannot be written: {place!r} is a file and no folder\n",
+    )
     assert decode(codes, "-o", tmp_path / "frames", "--format", "png") == (0, b"", "")
     stills = [look(tmp_path / "frames" / "a.mkv" / f"{n:06d}.png") for n in range(7)]
     assert np.array_equal(np.stack(stills), expected())

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import hashlib
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,15 @@ from commandline import tokenizer, vqtok
 from safetensors.torch import load_file
 
 from vqtok import AutoencoderVQ, VisualTokenizer
-from vqtok.commands.convert import settings_from
+from vqtok.commands import convert as module
+from vqtok.commands.setup import settings_from
+from vqtok.conversions import Source
 from vqtok.zoo import bundled
+from vqtok.zoo.aliases import Alias
 
 TAMED = {"norm_num_groups": 32, "block_out_channels": (32, 32, 64), "latent_channels": 8}
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 @pytest.fixture(autouse=True)
@@ -167,6 +174,29 @@ def test_a_discriminator_that_has_no_place(here: Path, source: str) -> None:
     ]
 
 
+def test_folders_above_are_made(here: Path) -> None:
+    toy_family.file(here / "a.ckpt")
+    assert vqtok("convert", "a.ckpt", "in/side/made").status == 0
+    assert VisualTokenizer.from_pretrained("in/side/made").settings.size == 16
+    assert vqtok("convert", "a.ckpt", "other/made", "--set", "x=1").status == 2
+    assert not (here / "other").exists()
+    assert mistake("photo-tiny", "a.ckpt/in/made") == (
+        f"{here / 'a.ckpt'} is a file, so there can be no a.ckpt/in/made"
+    )
+
+
+def test_what_takes_long_is_said_at_a_terminal(here: Path) -> None:
+    toy_family.file(here / "a.ckpt")
+    done = vqtok("convert", "a.ckpt", "made", terminals=("stderr",))
+    assert (done.status, done.err) == (0, "\r\x1b[Kvqtok: converting a.ckpt into made\n")
+
+
+def test_convert_reads_the_file_always(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toy_family.file(here / "a.ckpt")
+    monkeypatch.setattr("vqtok.conversions.remembered", None)
+    assert vqtok("convert", "a.ckpt", "made").status == 0
+
+
 # --- mistakes -------------------------------------------------------------------------------------
 
 
@@ -204,7 +234,8 @@ def test_what_was_there_stays_after_a_failure(here: Path, ours: Path) -> None:
     toy_family.file(here / "a.ckpt", size=None)
     assert mistake("a.ckpt", "ours", "--overwrite") == (
         "a.ckpt does not tell size, the side of its pictures: pass the YAML or JSON that it was "
-        "trained with as config, or size itself. On the command line: vqtok convert FILE DIR --set "
+        "trained with as config, or size itself. On the command line: --set size=VALUE; in Python: "
+        "config={'size': VALUE}. To train from it, convert it first: vqtok convert FILE DIR --set "
         "size=VALUE"
     )
     VisualTokenizer.from_pretrained(ours)
@@ -224,7 +255,7 @@ def test_what_was_there_stays_after_a_failure(here: Path, ours: Path) -> None:
             "taming's form is one file: name one that ends with .safetensors, .ckpt, .pt, .pth; "
             "got 'made'",
         ),
-        (["photo-tiny", "gone/made"], "there is no folder gone for made"),
+        (["ours", "gone/made.pt", "--to", "taming"], "there is no folder gone for made.pt"),
         (
             ["photo-tiny", "made.pt", "--to", "taming"],
             "taming-transformers' VQGAN cannot express this model: norms have 8 groups, not 32 "
@@ -235,9 +266,13 @@ def test_what_was_there_stays_after_a_failure(here: Path, ours: Path) -> None:
             "--set takes KEY=VALUE, such as optimizer.lr=1e-4; got 'x'",
         ),
         (
+            ["photo-tiny", "made", "--set", "x=1", "--set", "x.y=2"],
+            "--set x.y=2: x is 1, by another --set",
+        ),
+        (
             ["photo-tiny", "made", "--set", "x=1"],
-            "settings is for checkpoints of other projects; 'photo-tiny' is no file or folder with "
-            "one, and no org/name with filename",
+            "--set (config=) is for checkpoints of other projects; 'photo-tiny' is a tokenizer "
+            "already",
         ),
         (["gone", "made"], None),
     ],
@@ -258,3 +293,55 @@ def test_commands_take_checkpoints(here: Path) -> None:
     assert vqtok("decode", "codes.jsonl", "-t", file, "-o", "back").status == 0
     assert vqtok("reconstruct", "a.png", "-t", file).status == 0
     assert vqtok("reconstruct", "a.png", "-t", tokenizer()).status == 0
+
+
+def test_a_stock_folder_converts_as_its_file_does(here: Path) -> None:
+    assert vqtok("convert", "photo-tiny", "stock", "--to", "diffusers").status == 0
+    done = vqtok("convert", "stock", "made")
+    assert (done.status, done.err) == (0, "")
+    count, millions = len(load_file(here / "stock" / WEIGHTS)), "1.66 M parameters"
+    assert done.out.splitlines() == [
+        "source        stock",
+        "family        diffusers_vq: diffusers VQModel",
+        "licence       that of the repository it comes from",
+        f"loaded        {count} tensors, {millions}",
+        "missing       quantize.count, quantize.steps: training state, which starts anew",
+        "note          settings are those of config.json",
+        "written       made",
+    ]
+    report = json.loads((here / "made/conversion.json").read_text())
+    digest = hashlib.sha256((here / "stock" / WEIGHTS).read_bytes()).hexdigest()
+    assert report["source"]["sha256"] == {WEIGHTS: digest}
+    assert report["source"]["config"] == "config.json"
+    said = json.loads(vqtok("info", "made", "--json").out)
+    assert (said["family"], said["licence"]) == ("diffusers_vq", report["licence"])
+    ours, theirs = (VisualTokenizer.from_pretrained(name) for name in ("made", "stock"))
+    assert ours.fingerprint == theirs.fingerprint
+    again = vqtok("convert", "made", "copy")
+    assert (again.status, again.out) == (0, "written copy\n")
+    assert json.loads((here / "copy/conversion.json").read_text()) == report
+
+
+def test_warnings_are_lines(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alias = Alias("toy-1", "toy", "none", repo="org/name", filename="a.ckpt")
+    source = Source(toy_family.file(here / "a.ckpt"), "a.ckpt", alias=alias)
+    monkeypatch.setattr(module, "find", lambda asked: source)
+    said = (
+        "'toy-1' names org/name a.ckpt from its project's documentation; nobody has loaded that "
+        "file with this package yet, so look at what it makes"
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        done = vqtok("convert", "toy-1", "made")
+    assert (done.status, done.err) == (0, f"vqtok: {said}\n")
+    assert f"note          {said}\n" in done.out
+    assert json.loads((here / "made/conversion.json").read_text())["notes"][-1] == said
+
+
+def test_a_place_that_cannot_be(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied", "/proc/.made.x1y2")
+
+    toy_family.file(here / "a.ckpt")
+    monkeypatch.setattr(module.tempfile, "TemporaryDirectory", refuse)
+    assert mistake("a.ckpt", "in/made") == "in/made cannot be written: Permission denied"

@@ -17,10 +17,13 @@ from commandline import picture, pictures, residual, tokenizer, vqtok
 from safetensors.torch import load_file, save_file
 
 from vqtok import AutoencoderVQ, AutoencoderVQTimesformer, VisualTokenizer
+from vqtok.autoencoders.loading import load_model
+from vqtok.checkpoints.vector_quantize_pytorch import to_vector_quantize_pytorch
+from vqtok.commands import codebooks
 from vqtok.commands.info import describe
 from vqtok.obtain import obtain
 from vqtok.preprocess import Preprocess, preprocess
-from vqtok.zoo import samples
+from vqtok.zoo import bundled, samples
 from vqtok.zoo.aliases import aliases
 
 
@@ -50,11 +53,81 @@ def test_what_is_said() -> None:
         "compression": 64,
         "quantizer": "vector",
         "estimator": "rotation",
-        "preprocessing": {"policy": "center", "size": 16, "stride": 4},
+        "preprocessing": {
+            "policy": "center",
+            "size": 16,
+            "stride": 4,
+            "resize": "torch-u8-bicubic",
+        },
         "vocabulary": {"ids": tok.vocab_size, "first_code": 0, "order": "raster"},
         "fingerprint": tok.fingerprint.to_dict(),
     }
     assert (behaviour["verdict"], behaviour["ids_equal"]) == ("exact", behaviour["tokens"])
+
+
+def test_a_stock_folder(tmp_path: Path) -> None:
+    """One name for the family, in a folder and alone; our own keep theirs."""
+    own = load_model(bundled()["photo-tiny"])
+    own.to_diffusers().save_pretrained(tmp_path / "stock")
+    known = {
+        "family": "diffusers_vq",
+        "licence": "that of the repository it comes from",
+    }
+    table = vqtok("info", tmp_path / "stock").out.splitlines()
+    lines = {line[:17].strip(): line[17:] for line in table}
+    assert lines["behaviour here"] == "unchecked"
+    found = facts(tmp_path / "stock")
+    stride, size = found["stride"], " x ".join(map(str, found["pixels"]))
+    assert lines["pixels"] == (f"any multiple of {stride} a side; for example {size}")
+    assert lines["grid"] == f"for those {' x '.join(map(str, found['grid']))}"
+    assert {name: found[name] for name in known} == known
+    assert found["what"] == "diffusers VQModel"
+    assert facts(tmp_path / "stock", "--family", "diffusers_vq") == found
+    file = shutil.copyfile(
+        tmp_path / "stock/diffusion_pytorch_model.safetensors", tmp_path / "a.safetensors"
+    )
+    alone = facts(file, "--set", "norm_num_groups=8", "--family", "diffusers_vq")
+    assert {name: alone[name] for name in known} == known
+    assert facts("photo-tiny")["family"] == "vqtok"
+
+
+def codebook(tmp_path: Path) -> Path:
+    """A codebook of vector-quantize-pytorch, within a larger model."""
+    made = AutoencoderVQ.from_pretrained(bundled()["photo-tiny"]).quantize
+    tensors = to_vector_quantize_pytorch(made)
+    torch.save({f"vq.{key}": tensor for key, tensor in tensors.items()}, tmp_path / "model.pt")
+    torch.save(tensors, tmp_path / "codes.pt")
+    return tmp_path / "codes.pt"
+
+
+def test_a_lone_codebook(tmp_path: Path) -> None:
+    file = codebook(tmp_path)
+    assert facts(file) == codebooks.describe(file)
+    inner = tmp_path / "model.pt"
+    assert facts(inner, "--set", "prefix=vq.") == codebooks.describe(inner, prefix="vq.")
+    assert facts(inner, "--set", "prefix=vq.")["fingerprint"] == facts(file)["fingerprint"]
+    shown = vqtok("info", file)
+    assert shown.status == 0 and "vector_quantize_pytorch" in shown.out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["--frames", "3"],
+            "--precision, --pictures and --frames are for tokenizers; {file} is a codebook without "
+            "networks",
+        ),
+        (
+            ["--set", "head=3"],
+            "{file} is a codebook without networks, of which --set tells prefix and heads alone; "
+            "got head",
+        ),
+    ],
+)
+def test_options_that_a_codebook_has_not(tmp_path: Path, options: Any, message: str) -> None:
+    file = codebook(tmp_path)
+    assert vqtok("info", file, *options) == (2, b"", f"vqtok: {message.format(file=file)}\n")
 
 
 def test_what_becomes_of_a_clip(tmp_path: Path) -> None:

@@ -9,11 +9,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import tiny
 from commandline import Result, pictures, vqtok
 from toys import toy
 
 from vqtok.training.presets import load_settings, parse_choice, presets, to_yaml
-from vqtok.training.settings import Settings
+from vqtok.training.settings import BROUGHT, Settings
 
 NETWORKS = [name for name in presets() if name != "finetune"]
 
@@ -218,8 +219,9 @@ def test_a_dry_run_of_a_decoder_alone(tmp_path: Path) -> None:
     sets = ("--set", "loss.lpips=0", "--set", f"data.path={photos(tmp_path)}")
     arguments = ("--from", "photo-tiny", "--freeze", "encoder,codebook", *sets, "--dry-run")
     done = vqtok("train", *arguments)
-    assert comments(done)[:3] == [
+    assert comments(done)[:4] == [
         "model: photo-tiny, 1.66 M parameters (encoder 0.61 M, codebook 0.01 M, decoder 1.04 M)",
+        "architecture: cnn, as the source",
         "trained: decoder",
         "stays as it is: encoder, codebook",
     ]
@@ -261,3 +263,55 @@ def test_pixels_that_make_no_tokens(tmp_path: Path) -> None:
         "missing: the network does not take what data.size says: the sides of a picture are "
         "multiples of 4 x 4; got 30 x 30"
     )
+
+
+def test_a_dry_run_says_what_the_source_is(tmp_path: Path) -> None:
+    args = {"entropy_loss_weight": 0.2, "commitment_weight": 0.25}
+    tiny.tokenizer(
+        num_vq_embeddings=16, quantizer="bsq", quantizer_args=args, estimator="ste"
+    ).save_pretrained(tmp_path / "bsq")
+    choices = ("loss.lpips=0", "data.size=64", f"data.path={photos(tmp_path)}")
+    sets = [word for choice in choices for word in ("--set", choice)]
+    arguments = ("train", "--from", tmp_path / "bsq", *sets, "--dry-run")
+    done = vqtok(*arguments)
+    lines = {line.partition(":")[0]: line for line in comments(done)}
+    assert done.status == 0 and "gradient" not in lines
+    assert lines["architecture"] == "architecture: cnn, as the source"
+    assert lines["codebook"] == (
+        "codebook: bsq, commitment_weight 0.25, entropy_loss_weight 0.2, gradient ste, as the "
+        "source"
+    )
+    (tmp_path / "again.yaml").write_bytes(done.raw)
+    text = (tmp_path / "again.yaml").read_text()
+    assert not any(f"\n{name}:" in text for name in BROUGHT)
+    wanted = load_settings(tmp_path / "again.yaml").settings
+    assert wanted.init == str(tmp_path / "bsq")
+    other = comments(vqtok(*arguments, "--set", "estimator=exact"))
+    assert (
+        "codebook: bsq, commitment_weight 0.25, entropy_loss_weight 0.2, as the source; gradient "
+        "exact, as set"
+    ) in other
+
+
+SMALL = (
+    "the discriminator patchgan with layers=3 takes pictures of at least 24 pixels a side; got 16; "
+    "with fewer layers (discriminator.args.layers) it takes smaller ones; data.size=16"
+)
+
+
+def test_pictures_that_no_discriminator_takes(tmp_path: Path) -> None:
+    place = {"path": photos(tmp_path), "size": 16}
+    wanted = toy(settings("smoke"), data=place, discriminator={"args": {"layers": 3}})
+    named = config(tmp_path, wanted)
+    done = vqtok("train", "--config", named, "--dry-run")
+    assert (comments(done)[-1], done.status) == (f"missing: {SMALL}", 1)
+    done = vqtok("train", "--config", named, "-o", tmp_path / "run")
+    assert (done.status, done.err) == (2, f"vqtok: {SMALL}\n")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_source_that_is_gone_is_missing_once(tmp_path: Path) -> None:
+    sets = ("--set", "loss.lpips=0", "--set", f"data.path={photos(tmp_path)}")
+    done = vqtok("train", "--from", tmp_path / "gone", *sets, "--dry-run")
+    missing = [line for line in comments(done) if line.startswith("missing: ")]
+    assert missing == [f"missing: there is no folder {tmp_path / 'gone'}"]

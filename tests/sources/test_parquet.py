@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,22 @@ def test_few_row_groups_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for row in range(5):
         assert source[row].data == FILES[row]
         assert len(source._held._held) == 1  # type: ignore[attr-defined]
+
+
+def test_threads_read_each_group_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [png(picture(number)) for number in range(60)]
+    path = write_parquet(tmp_path / "a.parquet", {"image": rows}, group=10)
+    opened, read = module._parquet, list[int]()
+
+    def counted(path: Path) -> module._Table:
+        table = opened(path)
+        return table._replace(read=lambda number: read.append(number) or table.read(number))
+
+    monkeypatch.setattr(module, "_parquet", counted)
+    source = open_source(path)
+    with ThreadPoolExecutor(8) as pool:
+        assert [sample.data for sample in pool.map(source.__getitem__, range(60))] == rows
+    assert sorted(read) == list(range(6))
 
 
 def test_hugging_faces_pictures(tmp_path: Path) -> None:

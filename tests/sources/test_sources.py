@@ -158,7 +158,8 @@ def test_a_folder_of_nothing_known(tmp_path: Path) -> None:
     assert message(error, tmp_path) == (
         "'ROOT' holds no file of a kind that is known; there are arrays (.npy); clips (.avi .gif "
         ".m4v .mkv .mov .mp4 .mpeg .mpg .webm); folder (.avif .bmp .jpeg .jpg .pgm .png .ppm .tif "
-        ".tiff .webp); parquet (.parquet .arrow); tars (.tar .tar.gz .tgz .tar.zst .tar.xz)"
+        ".tiff .webp); lists (.jsonl .csv .tsv); parquet (.parquet .arrow); tars (.tar .tar.gz "
+        ".tgz .tar.zst .tar.xz)"
     )
 
 
@@ -188,7 +189,7 @@ def test_a_kind_that_nobody_knows(tmp_path: Path) -> None:
         open_source(tmp_path, kind="tar")
     assert str(error.value) == (
         "there is no kind of source called 'tar'. Did you mean 'tars'? Known: arrays, clips, "
-        "folder, parquet, tars."
+        "folder, lists, parquet, tars."
     )
 
 

@@ -141,3 +141,15 @@ def test_a_tar_that_shrinks_or_goes(tmp_path: Path) -> None:
     with pytest.raises(LoadError) as error:
         source[0]
     assert str(error.value) == f"'{path}' cannot be read: No such file or directory"
+
+
+def test_a_sample_is_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    near = {"a.txt": b"x", "a.png": PNG, "a.cls": b"3"}
+    far = {"b.png": PNG, "c.png": b"y" * 9000, "b.txt": b"z"}
+    source = open_source(write_tar(tmp_path / "x.tar", near | far))
+    asked, read = list[int](), files.Ranges.read
+    monkeypatch.setattr(files.Ranges, "read", lambda *of: asked.append(of[3]) or read(*of))
+    assert (source[0].data, source[0].columns) == (PNG, {"text": "x", "label": 3})
+    assert (source[1].data, source[1].columns) == (PNG, {"text": "z"})
+    together = 3 * 512 + len(PNG) // 512 * 512 + 512 + 1
+    assert asked == [together, together, len(PNG), 1, len(PNG), 1]

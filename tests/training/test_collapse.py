@@ -6,11 +6,12 @@ import math
 from typing import Any
 
 import pytest
+import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vqtok.errors import CollapseError
-from vqtok.training.collapse import Watch, perplexity_floor
+from vqtok.training.collapse import Trained, Watch, perplexity_floor
 from vqtok.training.settings import Loss, Settings
 
 HEALTHY = {
@@ -177,13 +178,47 @@ def test_a_run_that_is_to_go_on_goes_on() -> None:
             Settings(codebook={"codebook_update": "gradient"}),
             "a lower optimizer.lr or estimator=ste",
         ),
-        (Settings(quantizer="lfq"), "a lower optimizer.lr or loss.entropy=0.05"),
+        (Settings(quantizer="lfq"), "a lower optimizer.lr"),
+        (Settings(quantizer="simvq"), "a lower optimizer.lr or loss.entropy=0.05"),
         (Settings(quantizer="lfq", loss=Loss(entropy=0.1)), "a lower optimizer.lr"),
     ],
 )
 def test_advice_names_what_the_run_has_not(settings: Settings, advice: str) -> None:
     (found,) = watch(settings=settings).check(50, {**HEALTHY, "obtuse": 0.5})
     assert found.advice == f"Try {advice}."
+
+
+VAR = Trained("multiscale", {"codebook_update": "gradient"}, "ste", {}, settable=False)
+ROTATED = Trained("vector", {"start": "normal", "dead_codes": "off"}, "rotation", {}, False)
+
+
+@pytest.mark.parametrize(
+    ("trained", "advice"),
+    [
+        (VAR, "a lower optimizer.lr"),
+        (ROTATED, "a lower optimizer.lr or estimator=ste"),
+        (ROTATED._replace(quantizer="bsq"), "a lower optimizer.lr"),
+    ],
+)
+def test_advice_for_a_tokenizer_that_is_gone_on_with(trained: Trained, advice: str) -> None:
+    (found,) = Watch(1024, "warn", Settings(), trained).check(50, {**HEALTHY, "obtuse": 0.5})
+    assert str(found) == (
+        f"50.0% of the vectors are more than 90 degrees away from their codes. Try {advice}."
+    )
+
+
+def test_latents_that_get_short_without_a_rotation() -> None:
+    (found,) = Watch(1024, "warn", Settings(), VAR).check(50, {**HEALTHY, "e_norm": 1e-5})
+    assert found.advice == "Try a lower optimizer.lr."
+
+
+def test_gumbels_codes_are_not_found_by_angles() -> None:
+    assert watch(settings=Settings(quantizer="gumbel")).check(50, {**HEALTHY, "obtuse": 0.9}) == []
+
+
+def test_what_a_model_is_trained_as() -> None:
+    model = tiny.model(quantizer_args={"start": "kaiming"}, estimator="ste")
+    assert Trained.of(model, settable=False) == ("vector", {"start": "kaiming"}, "ste", {}, False)
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=50), st.integers(0, 49))

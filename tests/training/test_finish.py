@@ -259,3 +259,37 @@ def test_a_model_of_clips(tmp_path: Path) -> None:
     assert 'tok(["clip.mp4"], return_tensors="pt")' in card
     found = fingerprint.of_folder(folder, Preprocess.load(folder))
     assert all(value in card for value in list(found.to_dict().values())[1:])
+
+
+def test_frozen_latents_keep_their_scale(tmp_path: Path) -> None:
+    tiny.tokenizer(scaling_factor=0.5, shift_factor=0.25).save_pretrained(tmp_path / "source")
+    frozen = {"init": str(tmp_path / "source"), "freeze": ["encoder", "codebook"]}
+    model, lines = tiny.model(scaling_factor=0.5, shift_factor=0.25), list[str]()
+    sums, settings = LatentSums(1000, 500.0, 4250.0), SETTINGS.model_copy(update=frozen)
+    folder = finish(model, settings, tmp_path, latents=sums, facts=FACTS, say=lines.append)
+    config = json.loads((folder / "config.json").read_text())
+    assert (config["scaling_factor"], config["shift_factor"]) == (0.5, 0.25)
+    assert lines == [
+        "Encoder and codebook are frozen, so the latents keep the scaling_factor 0.5 and "
+        "shift_factor 0.25 of what it went on from."
+    ]
+    assert (
+        "What `encode` returns, before quantization, has the mean 0.5 and the standard deviation "
+        f"2, over 1,000 numbers of the held-out data. {lines[0]}\n"
+    ) in (folder / "README.md").read_text()
+
+
+def test_latents_that_are_measured_anew_say_so(tmp_path: Path) -> None:
+    tiny.tokenizer(scaling_factor=0.5, shift_factor=0.25).save_pretrained(tmp_path / "source")
+    settings = SETTINGS.model_copy(update={"init": str(tmp_path / "source")})
+    model, lines = tiny.model(scaling_factor=0.25), list[str]()
+    sums = LatentSums(1000, 500.0, 4250.0)
+    folder = finish(model, settings, tmp_path, latents=sums, facts=FACTS, say=lines.append)
+    assert lines == [
+        "The latents are measured anew: scaling_factor 0.5 and shift_factor 0.5; what it went on "
+        "from has scaling_factor 0.25 and shift_factor 0, so a model that was trained on its "
+        "latents does not fit these."
+    ]
+    assert f"through the codebook. {lines[0]}\n" in (folder / "README.md").read_text()
+    finish(tiny.model(), SETTINGS, tmp_path, latents=sums, facts=FACTS, say=lines.append)
+    assert len(lines) == 1

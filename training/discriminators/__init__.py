@@ -5,6 +5,7 @@
 pictures take the frames of a clip as a batch. No layer looks at other pictures of the batch, which
 would make training depend on the number of processes. A network that must, since it goes on from
 one that did, judges `parts` of the batch each by itself: pictures apart from reconstructions.
+`check_side(side)` is an `ImageError` where squares of that side are none that it takes.
 """
 
 from __future__ import annotations

@@ -65,14 +65,18 @@ class Patches(nn.Module):
         if parts > 1 and self.norm == "batch":
             logits, made = zip(*(self.judged(part) for part in x.chunk(parts)), strict=True)
             return torch.cat(logits), [torch.cat(layer) for layer in zip(*made, strict=True)]
+        self.check_side(min(x.shape[-2:]))
+        return through(self.blocks, x)
+
+    def check_side(self, side: int) -> None:
+        """`ImageError` where pictures of that side are too small."""
         least = 3 * 2**self.layers  # of three the last two layers leave one
-        side = min(x.shape[-2:])
         if side < least:
             raise ImageError(
                 f"the discriminator {self.name} with layers={self.layers} takes pictures of at "
-                f"least {least} pixels a side; got {side}; with fewer layers it takes smaller ones"
+                f"least {least} pixels a side; got {side}; with fewer layers "
+                "(discriminator.args.layers) it takes smaller ones"
             )
-        return through(self.blocks, x)
 
     def _conv(self, width: int, to: int, stride: int, bias: bool = True) -> nn.Module:
         return self.conv(width, to, self.kernel, stride, 1, bias=bias)  # type: ignore[arg-type]

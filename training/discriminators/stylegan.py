@@ -57,14 +57,21 @@ class StyleGAN(nn.Module):
     ) -> Tensor | tuple[Tensor, list[Tensor]]:
         """(B, C, H, W) -> logits (B, 1); see the package for the rest, and for clips."""
         frames = as_frames(x, "stylegan")
-        if frames.shape[-2:] != (self.size, self.size):
-            raise ImageError(
-                f"the discriminator stylegan was made for {self.size} x {self.size} pixels; got "
-                f"{' x '.join(map(str, frames.shape[-2:]))}; set discriminator.args.size"
-            )
+        self._check(*frames.shape[-2:])
         seen, made = through(self.blocks, frames)
         logits = self.last(self.middle(seen.flatten(1)))
         return (logits, [*made, seen]) if features else logits
+
+    def check_side(self, side: int) -> None:
+        """`ImageError` where it was made for pictures of another side."""
+        self._check(side, side)
+
+    def _check(self, *sides: int) -> None:
+        if sides != (self.size, self.size):
+            raise ImageError(
+                f"the discriminator stylegan was made for {self.size} x {self.size} pixels; got "
+                f"{' x '.join(map(str, sides))}; set discriminator.args.size"
+            )
 
 
 class _Conv(nn.Module):

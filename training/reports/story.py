@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any, TypedDict
 
 from vqtok.quantizers import QUANTIZERS
@@ -19,6 +20,7 @@ __all__ = ["Facts", "base_name", "placeless", "tell"]
 # Columns, where a run has them; ssim_gaussian11 is one of ssim.
 CURVE = ("psnr", "ssim", "lpips", "usage", "perplexity")
 POINTS = 10  # rows of the curve
+OUTPUT = ("--output", "-o")  # whose value is where the run itself lies
 PATH = re.compile(r"(?<![\w:/\\])[^\s'\"`(),;:=]*[/\\][^\s'\"`(),;]*")
 
 
@@ -215,7 +217,18 @@ def _hardware(facts: Facts) -> str:
 
 
 def _command(facts: Facts) -> str:
-    return shlex.join(base_name(word) for word in facts["command"])
+    words = facts["command"]
+    before = ("", *words)
+    return shlex.join(
+        word if option in OUTPUT and _is_inside(word) else base_name(word)
+        for option, word in zip(before, words, strict=False)
+    )
+
+
+def _is_inside(path: str) -> bool:
+    """Whether a path goes down from where the command was typed, and so says nothing of above."""
+    parts = PurePath(path).parts
+    return bool(parts) and not PurePath(path).is_absolute() and not {"..", "~"} & {*parts}
 
 
 def _settings(settings: Settings) -> str:

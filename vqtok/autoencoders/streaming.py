@@ -17,12 +17,13 @@ from torch import Tensor
 from vqtok.autoencoders.base import AutoencoderBase
 from vqtok.autoencoders.building import execution_device
 from vqtok.autoencoders.causal import AutoencoderCausal, Progress
+from vqtok.autoencoders.latents import encode_latents
 from vqtok.autoencoders.pixels import as_signed
 from vqtok.errors import CodesError, ImageError, InputError
 from vqtok.frames import run_lengths
 from vqtok.precision import Precision, arithmetic
 
-__all__ = ["decode_stream", "encode_stream"]
+__all__ = ["decode_stream", "encode_stream", "latent_stream"]
 
 TIME, TOKENS = 2, 1  # the axes of frames: in pixels, and in codes
 
@@ -43,11 +44,18 @@ def encode_stream(
     shorter. `encode_codes` gives these for one window at most: a longer clip goes through it as
     one, and has other codes.
     """
+    return (codes for _, codes in latent_stream(model, chunks, precision))
+
+
+def latent_stream(
+    model: AutoencoderBase, chunks: Iterable[Tensor], precision: Precision = "ieee32"
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """`encode_stream`, and the latents (B, D, t, h, w) that the codes are those of."""
     _check_clips(model)
     if isinstance(model, AutoencoderCausal):
         return _encode_causal(model, chunks, precision)
     windows = _runs(_pixels(chunks), run_lengths(_window(model)), TIME)
-    return (model.encode_codes(pixels, precision=precision) for pixels in windows)
+    return (encode_latents(model, pixels, precision) for pixels in windows)
 
 
 def decode_stream(
@@ -67,7 +75,7 @@ def decode_stream(
 
 def _encode_causal(
     model: AutoencoderCausal, chunks: Iterable[Tensor], precision: Precision
-) -> Iterator[Tensor]:
+) -> Iterator[tuple[Tensor, Tensor]]:
     progress, seen = Progress(), 0
     for run in _runs(_pixels(chunks), run_lengths(model.stride[0], model.lead), TIME):
         seen += run.shape[TIME]
@@ -84,11 +92,11 @@ def _fits(model: AutoencoderBase, frames: int, size: tuple[int, ...]) -> None:
 @torch.no_grad()
 def _encode_next(
     model: AutoencoderCausal, pixels: Tensor, progress: Progress, precision: Precision
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     pixels = pixels.to(execution_device(model))
     with arithmetic(precision, pixels.device):
         latents = model.encode_next(pixels.to(model.dtype), progress)
-        return model.ids_of(latents, precision)
+        return latents, model.ids_of(latents, precision)
 
 
 def _decode_causal(

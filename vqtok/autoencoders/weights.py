@@ -13,14 +13,12 @@ from torch import Tensor
 
 from vqtok.errors import LoadError
 
-__all__ = ["check_readable", "read_json", "stored_tensors", "weight_files"]
+__all__ = ["check_readable", "model_file", "read_json", "stored_tensors", "weight_files"]
 
 
 def weight_files(folder: Path, variant: str | None = None) -> list[Path]:
     """The safetensors files of a model folder: one, or the shards that its index names."""
-    middle = f".{variant}" if variant else ""
-    single = folder / f"diffusion_pytorch_model{middle}.safetensors"
-    index = folder / f"diffusion_pytorch_model.safetensors.index{middle}.json"
+    single, index = _files(folder, variant)
     if index.is_file():
         shards = read_json(index).get("weight_map")
         if not isinstance(shards, dict):
@@ -31,6 +29,18 @@ def weight_files(folder: Path, variant: str | None = None) -> list[Path]:
             f"{folder} holds no weights: there is neither {single.name} nor {index.name}"
         )
     return [single]
+
+
+def model_file(folder: Path, variant: str | None = None) -> Path:
+    """The one file of a model folder's weights, or the index of its shards."""
+    single, index = _files(folder, variant)
+    return index if index.is_file() else single
+
+
+def _files(folder: Path, variant: str | None) -> tuple[Path, Path]:
+    middle = f".{variant}" if variant else ""
+    single = folder / f"diffusion_pytorch_model{middle}.safetensors"
+    return single, folder / f"diffusion_pytorch_model.safetensors.index{middle}.json"
 
 
 def read_json(file: Path) -> dict[str, Any]:

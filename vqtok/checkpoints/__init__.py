@@ -31,12 +31,14 @@ class Foreign:
     origin    what messages call it
     notes     what the opener chose where there was a choice, such as running means over the
               weights themselves: a sentence each, for the report, ahead of the plan's own
+    unread    a sentence on settings that lie beside the file and were not read; "" without any
     """
 
     tensors: dict[str, Tensor]
     settings: dict[str, Any]
     origin: str
     notes: tuple[str, ...] = ()
+    unread: str = ""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,7 +15,8 @@ from vqtok.autoencoders import AUTOENCODERS, AutoencoderBase
 from vqtok.checkpoints import FAMILIES, Foreign, Plan
 from vqtok.checkpoints.opening import open_checkpoint
 from vqtok.checkpoints.report import Report, by_reason
-from vqtok.errors import LoadError, VqtokError
+from vqtok.checkpoints.strangers import stranger
+from vqtok.errors import ConfigError, LoadError, VqtokError
 from vqtok.preprocess import Preprocess
 from vqtok.quantizers import TRAINING_STATE
 from vqtok.registry import construct
@@ -57,9 +58,18 @@ def build(
     if not isinstance(source, Foreign):
         source = open_checkpoint(source, config=config, settings=settings)
     name = recognise(source) if family == AUTO else family
-    plan, model = _planned(source, name)
+    others = [] if family == AUTO else _others(source, family)
+    try:
+        plan, model = _planned(source, name)
+        new = _fill(model, plan, source.origin)
+    except VqtokError as error:
+        if others:
+            error.add_note(f"By its keys it is of the family {others[0]}, and not of {family}")
+        raise
+    if others and plan.family != family:
+        said = f"By its keys it is of the family {others[0]}; it was read as {family}, as told."
+        plan = replace(plan, notes=(*plan.notes, said))
     name = plan.family or name
-    new = _fill(model, plan, source.origin)
     report = _report(source, name, plan, new)
     return Conversion(model.eval(), plan.preprocess, name, report, plan.discriminator)
 
@@ -84,6 +94,13 @@ def _fitting(source: Foreign, name: str) -> Iterator[None]:
     """Keys make a family, and any tensor may lie under one: what it stumbles over is the file's."""
     try:
         yield
+    except ConfigError as error:
+        if not source.unread:
+            raise
+        fuller = ConfigError(f"{error}. {source.unread}")
+        for note in getattr(error, "__notes__", ()):
+            fuller.add_note(note)
+        raise fuller from error
     except VqtokError:
         raise
     except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
@@ -96,6 +113,9 @@ def _fitting(source: Foreign, name: str) -> Iterator[None]:
 def recognise(source: Foreign) -> str:
     """The name of the family whose keys these are."""
     found = [name for name in FAMILIES if _recognised(source, name)]
+    known = stranger(source.tensors) if not found else None
+    if known is not None:
+        raise LoadError(f"{source.origin} {known}")
     if not found:
         names = list(source.tensors)
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
@@ -108,6 +128,13 @@ def recognise(source: Foreign) -> str:
             f"{source.origin} could be of any of the families {', '.join(found)}; name one"
         )
     return found[0]
+
+
+def _others(source: Foreign, family: str) -> list[str]:
+    """The families that its keys make it, where the one that was named is not among them."""
+    FAMILIES[family]  # which raises where there is none
+    found = [name for name in FAMILIES if _recognised(source, name)]
+    return [] if family in found else found
 
 
 def _fill(model: AutoencoderBase, plan: Plan, origin: str) -> tuple[str, ...]:

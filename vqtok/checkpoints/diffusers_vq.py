@@ -1,7 +1,7 @@
 """A bare weight file of diffusers' VQModel: also MoVQ, and amused's tokenizer.
 
-Beside the file: VQModel's config.json. A folder with both is a model of this package as it is,
-and needs no conversion. Older files have other names for the parts of attention.
+Beside the file: VQModel's config.json. A folder with both loads as it is, too. Older
+files have other names for the parts of attention.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from vqtok.checkpoints.heed import look
 from vqtok.errors import ConfigError, LoadError
 
 __all__ = ["asked", "need", "renamed", "shape_of"]
@@ -61,6 +62,9 @@ def asked(settings: Mapping[str, Any], name: str, what: str, origin: str) -> Any
             f"{origin} does not tell {name}, {what}: pass the YAML or JSON that it was trained "
             f"with as config, or {name} itself"
         )
-        error.add_note(f"On the command line: vqtok convert FILE DIR --set {name}=VALUE")
+        error.add_note(
+            f"On the command line: --set {name}=VALUE; in Python: config={{{name!r}: VALUE}}. To "
+            f"train from it, convert it first: vqtok convert FILE DIR --set {name}=VALUE"
+        )
         raise error
-    return settings[name]
+    return look(settings, name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +19,13 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from vqtok.checkpoints import Foreign
-from vqtok.checkpoints.beside import PROCESSOR, pixels_beside, read_settings, settings_beside
+from vqtok.checkpoints.beside import (
+    PROCESSOR,
+    pixels_beside,
+    read_settings,
+    settings_beside,
+    unread_beside,
+)
 from vqtok.checkpoints.numpy_pickles import Array
 from vqtok.checkpoints.torch_files import ZIP, read_pickle, read_zip
 from vqtok.checkpoints.unpickling import StoredTensor, damaged, plain
@@ -30,10 +37,13 @@ __all__ = [
     "INDEX",
     "files_of",
     "find_checkpoint",
+    "keys_of",
     "open_checkpoint",
 ]
 
 INDEX = ".index.json"
+# With the variant of the weights in it, as diffusers calls them.
+INDICES = re.compile(r".+\.index(\.[\w-]+)?\.json")
 # How many names a message lists.
 SHOWN = 6
 TENSORS = (StoredTensor, Array)
@@ -64,13 +74,26 @@ def open_checkpoint(
     tensors = {inner: loaders[name]() for name, inner in chosen.items()}
     left = len(loaders) - len(chosen)
     if left:
-        said = (f"{left} tensors of the model around the tokenizer were not read", *said)
+        were = "tensor" if left == 1 else "tensors"
+        said = (
+            f"{left} {were} of the model around the tokenizer {'was' if left == 1 else 'were'} "
+            "not read",
+            *said,
+        )
     whole = hoisted(merged(_mapping(plain(inside)), beside))
     pixels = pixels_beside(file)
     if pixels:
         said = (*said, f"the range of pixels is that of {PROCESSOR}, unless settings tell it")
     found = merged(pixels, whole, settings or {})
-    return Foreign(tensors, found, origin or str(file), (*notes, *said))
+    unread = _unread(file) if config is None else ""
+    notes = (*notes, *said, unread) if unread else (*notes, *said)
+    return Foreign(tensors, found, origin or str(file), notes, unread)
+
+
+def keys_of(path: str | os.PathLike[str]) -> list[str]:
+    """The keys that `open_checkpoint` gives, without reading their tensors."""
+    file = find_checkpoint(Path(path))
+    return list(stripped(_contents(file)[0]).values())
 
 
 def find_checkpoint(path: Path) -> Path:
@@ -90,14 +113,18 @@ def find_checkpoint(path: Path) -> Path:
         raise LoadError(
             f"{path} holds {'no checkpoint' if not found else 'several checkpoints'}: "
             f"{_shown(found or names)}"
-            + (". Name one of them" if found else f"; one ends with {', '.join(CHECKPOINTS)}")
+            + (
+                ". Name one of them with --filename (filename=)"
+                if found
+                else f"; one ends with {', '.join(CHECKPOINTS)}"
+            )
         )
     return path / (tensors or found)[0]
 
 
 def files_of(file: Path) -> list[Path]:
     """The files that are read of a checkpoint: itself, or of an index those it needs as well."""
-    if not file.name.endswith(INDEX):
+    if not INDICES.fullmatch(file.name):
         return [file]
     parts = _parts(file)
     return [file, *(file.parent / name for name in sorted({parts[key] for key in stripped(parts)}))]
@@ -108,7 +135,7 @@ def files_of(file: Path) -> list[Path]:
 
 def _contents(file: Path) -> tuple[Loaders, Any, tuple[str, ...]]:
     """The tensors of a file, each to be loaded; settings in it; what was chosen."""
-    if not file.name.endswith(INDEX):
+    if not INDICES.fullmatch(file.name):
         return _one(file)
     parts, found = _parts(file), {}
     for part in files_of(file)[1:]:
@@ -152,6 +179,10 @@ def _one(file: Path) -> tuple[Loaders, Any, tuple[str, ...]]:
         raise LoadError(
             f"{file} is no checkpoint: it is neither safetensors nor written by torch.save, and "
             f"begins with {start!r}"
+        )
+    if isinstance(found, TENSORS):
+        raise LoadError(
+            f"{file} holds one tensor and no names; a model's file names each of its own"
         )
     tensors, settings, notes = unwrap(found, TENSORS)
     return {name: tensor.load for name, tensor in tensors.items()}, settings, notes
@@ -220,6 +251,16 @@ def _settings(
     if found is None:
         return {}, ()
     return read_settings(found), (f"settings are those of {found.name}",)
+
+
+def _unread(file: Path) -> str:
+    found = None if settings_beside(file) else unread_beside(file)
+    if found is None:
+        return ""
+    return (
+        f"{found.name} beside it holds settings and was not read, for it is not called as the "
+        "checkpoint: pass it as config if it is of this one"
+    )
 
 
 def _mapping(found: Any) -> dict[str, Any]:

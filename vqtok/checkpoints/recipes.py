@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from vqtok.checkpoints.heed import tells
 from vqtok.checkpoints.told import listed
 
 __all__ = ["BY_AVERAGE", "BY_GRADIENT", "CODES", "untold"]
@@ -23,7 +24,7 @@ BY_AVERAGE: dict[str, Any] = {"decay": 0.8, "dead_codes": "off", "start": "kaimi
 
 def untold(said: Mapping[str, Any], defaults: Mapping[str, Any]) -> tuple[str, ...]:
     """A note on settings that decide ids and that nobody tells; () where all are told."""
-    left = {name: value for name, value in defaults.items() if name not in said}
+    left = {name: value for name, value in defaults.items() if not tells(said, name)}
     if not left:
         return ()
     return (f"Nothing tells {listed(left)}, as the source has it by default. Ids depend on that.",)

@@ -12,6 +12,7 @@ from vqtok.autoencoders.stock import TRAINING
 from vqtok.checkpoints import Foreign, Plan
 from vqtok.checkpoints.ddconfig import check_sizes, hyperparameters
 from vqtok.checkpoints.extras import AVERAGED, sorted_extras, under
+from vqtok.checkpoints.heed import tells
 from vqtok.checkpoints.keys import need
 from vqtok.checkpoints.recipes import CODES
 from vqtok.checkpoints.taming_layout import (
@@ -170,7 +171,7 @@ def _training(told: Mapping[str, Any]) -> dict[str, Any]:
 
 def _resolution(told: Mapping[str, Any], usual: int) -> tuple[int, list[str]]:
     """The side of the pictures that it was trained on, which no shape tells, and a note."""
-    if "resolution" not in told:
+    if not tells(told, "resolution"):
         return usual, [
             f"The file does not tell the side of the pictures it was trained on: {usual} is "
             "taken, which only the default crop depends on; resolution in config sets it."

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from vqtok.checkpoints.heed import look, tells
 from vqtok.errors import ConfigError
 
 __all__ = [
@@ -43,7 +44,7 @@ def number(
     above: float = -math.inf,
 ) -> float:
     """A setting that is a finite number, or `default` where there is none."""
-    value = _float(told.get(name, default))
+    value = _float(look(told, name, default))
     if value is None or value < least or value <= above:
         bound = f" of at least {least:g}" if least > -math.inf else ""
         bound += f" above {above:g}" if above > -math.inf else ""
@@ -55,7 +56,7 @@ def numbers(
     told: Mapping[str, Any], name: str, default: Sequence[float], *, above: float = -math.inf
 ) -> tuple[float, ...]:
     """A setting that is a list of as many finite numbers as `default`, or that."""
-    given = told.get(name, default)
+    given = look(told, name, default)
     found = [_float(value) for value in given] if isinstance(given, list | tuple) else []
     whole = [value for value in found if value is not None and value > above]
     if len(whole) != len(default) or len(found) != len(default):
@@ -66,7 +67,7 @@ def numbers(
 
 def whole(told: Mapping[str, Any], name: str, default: int, *, least: int = 1) -> int:
     """A setting that is a whole number, or `default` where there is none."""
-    value = _float(told.get(name, default))
+    value = _float(look(told, name, default))
     if value is None or not value.is_integer() or value < least:
         raise _wrong(told, name, f"a whole number of at least {least}")
     return int(value)
@@ -74,7 +75,7 @@ def whole(told: Mapping[str, Any], name: str, default: int, *, least: int = 1) -
 
 def flag(told: Mapping[str, Any], name: str, default: bool) -> bool:
     """A setting that is true or false, or `default` where there is none."""
-    value = told.get(name, default)
+    value = look(told, name, default)
     if not isinstance(value, bool):
         raise _wrong(told, name, "true or false")
     return value
@@ -82,7 +83,7 @@ def flag(told: Mapping[str, Any], name: str, default: bool) -> bool:
 
 def choice(told: Mapping[str, Any], name: str, default: str, known: Iterable[str]) -> str:
     """A setting that is one of the `known` names, or `default` where there is none."""
-    value, names = told.get(name, default), list(known)
+    value, names = look(told, name, default), list(known)
     if not isinstance(value, str) or value not in names:
         raise _wrong(told, name, f"one of {', '.join(names)}")
     return value
@@ -90,7 +91,7 @@ def choice(told: Mapping[str, Any], name: str, default: str, known: Iterable[str
 
 def check_told(told: Mapping[str, Any], name: str, shown: Any, origin: str) -> None:
     """Raises where settings contradict the shapes: a mistake that would show nowhere else."""
-    said = told.get(name, shown)
+    said = look(told, name, shown)
     if (list(said) if isinstance(said, list | tuple) else said) != shown:
         raise ConfigError(
             f"the settings say {name}={said}, and the shapes in {origin} {name}={shown}: they "
@@ -102,7 +103,7 @@ def assumed(
     told: Mapping[str, Any], published: Mapping[str, Any]
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Settings over those of the published checkpoints, and a note on what nothing tells."""
-    left = {name: value for name, value in published.items() if name not in told}
+    left = {name: value for name, value in published.items() if not tells(told, name)}
     if not left:
         return dict(told), ()
     return {**left, **told}, (

@@ -33,6 +33,8 @@ def read_zip(path: Path) -> Any:
                 return unpickle(file, archive)
     except LoadError:
         raise
+    except zipfile.BadZipFile:  # whose words say no more
+        raise damaged(path) from None
     except Exception as error:  # damaged bytes make zipfile raise anything
         raise damaged(path, error) from error
 

@@ -60,9 +60,10 @@ DEPTH = 32
 MOST = 100_000
 
 
-def damaged(path: Path, why: object) -> LoadError:
+def damaged(path: Path, why: object = "") -> LoadError:
     """The error for a file that is cut short or altered."""
-    return LoadError(f"{path} is damaged or cut short: {' '.join(str(why).split())}")
+    said = " ".join(str(why).split())
+    return LoadError(f"{path} is damaged or cut short" + (f": {said}" if said else ""))
 
 
 # --- tensors ----------------------------------------------------------------------------------

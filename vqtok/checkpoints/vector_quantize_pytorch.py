@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from vqtok.architectures.causal import ChannelNorm
 from vqtok.checkpoints import FAMILIES, Family, Foreign, Plan
 from vqtok.checkpoints.directions import are_directions, dead
-from vqtok.checkpoints.keys import need
+from vqtok.checkpoints.keys import need, shape_of
 from vqtok.checkpoints.opening import open_checkpoint
 from vqtok.checkpoints.recipes import BY_AVERAGE
 from vqtok.errors import ConfigError, LoadError
@@ -34,6 +34,9 @@ from vqtok.quantizers.vector import VectorQuantizer, tables_of
 __all__ = [
     "Projection",
     "codebook",
+    "is_codebook",
+    "model_settings",
+    "places",
     "plan",
     "projections",
     "recognises",
@@ -42,6 +45,8 @@ __all__ = [
 
 PARTS = ("embed", "embed_avg", "cluster_size", "initted")
 _TABLE = re.compile(r"(?:layers\.(\d+)\.)?_codebook\.(\w+)")
+_PLACE = re.compile(r"(.*?)(?:rvqs\.\d+\.)?(?:layers\.\d+\.)?_codebook\.embed")
+A_TABLE = "a table of a VectorQuantize"
 STARTS = ("_codebook.", "layers.", "rvqs.", "mlps.", "project_in.", "project_out.")
 
 Source = Mapping[str, Tensor] | str | os.PathLike[str]
@@ -50,8 +55,19 @@ Book = dict[str, Tensor]
 
 def recognises(tensors: Mapping[str, Tensor]) -> bool:
     """See `Family`: a table of codes, and nothing but quantizers of that package."""
-    codes = any(key.endswith("_codebook.embed") for key in tensors)
-    return codes and all(key.startswith(STARTS) for key in tensors)
+    return is_codebook(tensors)
+
+
+def is_codebook(keys: Collection[str]) -> bool:
+    """Whether keys are those of a quantizer of that package, and of nothing around it."""
+    codes = any(key.endswith("_codebook.embed") for key in keys)
+    return codes and all(key.startswith(STARTS) for key in keys)
+
+
+def places(keys: Iterable[str]) -> list[str]:
+    """Under which prefixes there are quantizers of that package among the keys of a model."""
+    found = (match[1] for match in map(_PLACE.fullmatch, keys) if match)
+    return list(dict.fromkeys(found))
 
 
 def plan(foreign: Foreign) -> Plan:
@@ -92,6 +108,28 @@ def codebook(
     if "codebook_update" not in own and not all(part.means_agree() for part in tables_of(made)):
         made = _filled(books, several, cosine, {**own, "codebook_update": "gradient"})
     return made
+
+
+def model_settings(quantizer: Quantizer) -> dict[str, Any]:
+    """What a model is made with, that takes the state of what `codebook` gave as its `quantize`.
+
+    As in `AutoencoderVQ(**model_settings(quantizer)).quantize`, whose `load_state_dict` takes it.
+    """
+    part = tables_of(quantizer)[0]
+    kind, own = _kind(quantizer)
+    training = {
+        "codebook_update": "ema" if part.by_average else "gradient",
+        "decay": part.decay,
+        "dead_codes": part.dead_codes,
+        "start": "kaiming",
+    }
+    return {
+        "num_vq_embeddings": quantizer.codebook_size,
+        "vq_embed_dim": quantizer.dim,
+        "quantizer": kind,
+        "quantizer_args": {**own, **training},
+        "estimator": quantizer.estimator.name,
+    }
 
 
 class Projection(nn.Linear):
@@ -138,11 +176,21 @@ def to_vector_quantize_pytorch(quantizer: Quantizer, prefix: str = "") -> dict[s
 
 def _tensors(source: Source, prefix: str) -> dict[str, Tensor]:
     tensors = source if isinstance(source, Mapping) else open_checkpoint(source).tensors
-    return {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
+    found = {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
+    if prefix and not found:
+        known = " and ".join(map(repr, places(tensors)))
+        where = f"are under {known}" if known else "are not among them"
+        raise LoadError(f"no key begins with {prefix!r}; codes of vector-quantize-pytorch {where}")
+    return found
 
 
 def _books(tensors: Mapping[str, Tensor]) -> list[Book]:
     """The tables in their order, each as its tensors."""
+    if any(key.startswith("rvqs.") for key in tensors):
+        raise LoadError(
+            "these are the codes of a GroupedResidualVQ, which vqtok has no quantizer for; a "
+            "prefix that ends with 'rvqs.0.' takes the ResidualVQ of its first group"
+        )
     found: dict[int, Book] = {}
     for key, tensor in tensors.items():
         match = _TABLE.fullmatch(key)
@@ -157,8 +205,23 @@ def _books(tensors: Mapping[str, Tensor]) -> list[Book]:
         raise LoadError("there is no '_codebook.embed' for each layer of a VectorQuantize")
     books = [found[number] for number in sorted(found)]
     for book in books:
-        need(book, PARTS, "a table of a VectorQuantize")
+        _check_book(book)
     return books
+
+
+def _check_book(book: Book) -> None:
+    """Raises where the tensors of a table are no table's: a file may hold anything."""
+    need(book, PARTS, A_TABLE)
+    shape = shape_of(book, "embed", 3, A_TABLE)
+    for name, right in (("embed_avg", shape), ("cluster_size", shape[:2])):
+        if tuple(book[name].shape) != right:
+            raise LoadError(
+                f"{A_TABLE} holds {name!r} of shape {tuple(book[name].shape)}; beside 'embed' of "
+                f"shape {shape} it is {right}"
+            )
+    for name in PARTS[:3]:
+        if not book[name].is_floating_point() or not bool(book[name].isfinite().all()):
+            raise LoadError(f"{A_TABLE} holds {name!r} that is not all finite numbers")
 
 
 def _check(books: Sequence[Book], heads: int, cosine: bool) -> None:
@@ -185,7 +248,15 @@ def _check(books: Sequence[Book], heads: int, cosine: bool) -> None:
 def _heads(tensors: Mapping[str, Tensor], embed: Tensor) -> int:
     """How many vectors a token is cut into, by the width that it is projected to."""
     linear = tensors.get("project_in.weight", tensors.get("project_in.0.weight"))
-    return len(embed) if linear is None else len(linear) // embed.shape[-1]
+    if linear is None:
+        return len(embed)
+    heads, rest = divmod(len(linear), embed.shape[-1])
+    if rest or not heads:
+        raise LoadError(
+            f"project_in gives vectors of {len(linear)}, and codes have {embed.shape[-1]} "
+            "dimensions"
+        )
+    return heads
 
 
 def _theirs(parts: Sequence[VectorQuantizer]) -> list[tuple[str, Tensor]]:
@@ -199,6 +270,18 @@ def _theirs(parts: Sequence[VectorQuantizer]) -> list[tuple[str, Tensor]]:
     started = not any(bool(part.is_open()) for part in parts)
     stacked = [*(torch.stack(each) for each in (codes, totals, counts)), torch.tensor(started)]
     return [(f"_codebook.{name}", t) for name, t in zip(PARTS, stacked, strict=True)]
+
+
+def _kind(quantizer: Quantizer) -> tuple[str, dict[str, Any]]:
+    """The name in `QUANTIZERS` of what `codebook` makes, and the settings that change its ids."""
+    tables = tables_of(quantizer)
+    if isinstance(quantizer, ResidualQuantizer):
+        shared = len(tables) < quantizer.depth
+        return "residual", {"num_quantizers": quantizer.depth, "shared_codebook": shared}
+    direction = {"use_cosine_sim": tables[0].embedding.cosine}
+    if isinstance(quantizer, GroupedQuantizer):
+        return "grouped", {"groups": quantizer.depth, **direction}
+    return "vector", direction
 
 
 # --- ours -------------------------------------------------------------------------------------

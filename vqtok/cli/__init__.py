@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import typer
 
 from vqtok.cli import checkpoints, pictures, runs
 from vqtok.cli.app import app
+from vqtok.commands.progress import say
 from vqtok.errors import VqtokError
 
 __all__ = ["app", "checkpoints", "main", "pictures", "runs"]
 
 # Newer typers carry a click of their own, so the class is known by what it is the base of.
 UsageError: Any = typer.BadParameter.__mro__[1]
+PACKAGE = str(Path(__file__).parent.parent) + os.sep
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -24,7 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Names of files may hold what a terminal's encoding does not.
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        status = app(arguments, prog_name="vqtok", standalone_mode=False)
+        with _said():
+            status = app(arguments, prog_name="vqtok", standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read this has gone, and Python would flush once more, and complain, as it ends.
@@ -37,6 +43,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
         typer.echo(f"vqtok: {mistake}", err=True)
         status = 2
     sys.exit(status)
+
+
+@contextmanager
+def _said() -> Iterator[None]:
+    """While it lasts, warnings of this package are lines for people; those of others stay."""
+    before = warnings.showwarning
+
+    def show(message: Any, kind: Any, filename: str, *rest: Any) -> None:
+        if issubclass(kind, UserWarning) and filename.startswith(PACKAGE):
+            say(" ".join(str(message).split()))
+        else:
+            before(message, kind, filename, *rest)
+
+    warnings.showwarning = show  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        warnings.showwarning = before
 
 
 def _mistake(error: Any) -> str | None:

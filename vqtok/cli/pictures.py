@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vqtok.cli.app import app
-from vqtok.cli.options import (
-    DEFAULT,
-    BatchSize,
-    Device,
-    Format,
-    Name,
-    Policy,
-    Precision,
-    Revision,
-    Size,
-    Sources,
-    Subfolder,
-    Variant,
-)
+from vqtok.cli.choosing import chooses
+from vqtok.cli.options import Format, Sources
+
+if TYPE_CHECKING:
+    from vqtok.commands.setup import Setup
 
 __all__ = ["decode", "encode", "info", "reconstruct"]
 
@@ -33,20 +24,14 @@ Examples:
   vqtok encode film.mp4 -t org/clip-tokenizer -o codes.jsonl
   curl -s https://example.org/a.jpg | vqtok encode -"""
 )
+@chooses("size", "policy", "device", "precision", "batch_size")
 def encode(
     sources: Sources,
     output: Annotated[
         str, typer.Option("--output", "-o", help="A .jsonl file, or - for standard output.")
     ] = "-",
-    tokenizer: Name = DEFAULT,
-    revision: Revision = None,
-    subfolder: Subfolder = None,
-    variant: Variant = None,
-    size: Size = None,
-    policy: Policy = None,
-    device: Device = "auto",
-    precision: Precision = "ieee32",
-    batch_size: BatchSize = 16,
+    *,
+    setup: Setup,
 ) -> None:
     """Pictures or clips to codes.
 
@@ -59,12 +44,8 @@ def encode(
     What cannot be read is named on standard error and skipped; the exit status is then 1.
     """
     from vqtok.commands.encode import run
-    from vqtok.commands.setup import Setup
 
-    place = tokenizer, revision, subfolder, variant
-    raise typer.Exit(
-        run(Setup(*place, device, precision, batch_size, size, policy), sources, output)
-    )
+    raise typer.Exit(run(setup, sources, output))
 
 
 @app.command(
@@ -74,6 +55,7 @@ Examples:
   vqtok encode a.jpg | vqtok decode - -o back.png
   vqtok decode codes.jsonl -t org/clip-tokenizer -o back.mp4"""
 )
+@chooses("device", "batch_size")
 def decode(
     source: Annotated[
         str,
@@ -90,10 +72,6 @@ def decode(
             ".mkv or .gif file, where there is one clip.",
         ),
     ],
-    tokenizer: Name = DEFAULT,
-    revision: Revision = None,
-    subfolder: Subfolder = None,
-    variant: Variant = None,
     form: Format = None,
     fps: Annotated[
         float | None,
@@ -103,8 +81,8 @@ def decode(
             help="Frames a second of clips. By default as they were encoded, or 25.",
         ),
     ] = None,
-    device: Device = "auto",
-    batch_size: BatchSize = 16,
+    *,
+    setup: Setup,
 ) -> None:
     """Codes to pictures (PNG) or clips (MP4).
 
@@ -113,10 +91,8 @@ def decode(
     gets its last row or column twice. Codes of another codebook are refused.
     """
     from vqtok.commands.decode import run
-    from vqtok.commands.setup import Setup
 
-    place = tokenizer, revision, subfolder, variant
-    run(Setup(*place, device=device, batch_size=batch_size), source, output, form, fps)
+    run(setup, source, output, form, fps)
 
 
 @app.command(
@@ -126,6 +102,7 @@ Examples:
   vqtok reconstruct a.jpg --side-by-side -o sheet.png
   vqtok reconstruct film.mp4 -t org/clip-tokenizer -o back.mp4"""
 )
+@chooses("size", "policy", "device", "precision", "batch_size")
 def reconstruct(
     sources: Sources,
     output: Annotated[
@@ -143,16 +120,9 @@ def reconstruct(
             "--side-by-side", help="Write original, reconstruction and code map beside each other."
         ),
     ] = False,
-    tokenizer: Name = DEFAULT,
-    revision: Revision = None,
-    subfolder: Subfolder = None,
-    variant: Variant = None,
     form: Format = None,
-    size: Size = None,
-    policy: Policy = None,
-    device: Device = "auto",
-    precision: Precision = "ieee32",
-    batch_size: BatchSize = 16,
+    *,
+    setup: Setup,
 ) -> None:
     """Pictures or clips to codes and back.
 
@@ -162,11 +132,18 @@ def reconstruct(
     What cannot be read is named on standard error and skipped; the exit status is then 1.
     """
     from vqtok.commands.reconstruct import run
-    from vqtok.commands.setup import Setup
 
-    place = tokenizer, revision, subfolder, variant
-    setup = Setup(*place, device, precision, batch_size, size, policy)
     raise typer.Exit(run(setup, sources, output, side_by_side=side_by_side, form=form))
+
+
+Shown = Annotated[
+    str,
+    typer.Argument(
+        metavar="TOKENIZER",
+        help="A tokenizer folder, the name of one in the package, org/name on the hub, another "
+        "project's checkpoint or a name of --list.",
+    ),
+]
 
 
 @app.command(
@@ -178,15 +155,8 @@ Examples:
   vqtok info org/name --revision v1 --json
   vqtok info --precision all --pictures photos/"""
 )
+@chooses("device", name=Shown)
 def info(
-    tokenizer: Annotated[
-        str,
-        typer.Argument(
-            metavar="TOKENIZER",
-            help="A tokenizer folder, the name of one in the package, org/name on the hub, another "
-            "project's checkpoint or a name of --list.",
-        ),
-    ] = DEFAULT,
     precision: Annotated[
         str | None,
         typer.Option(help="tf32, bf16, fp16 or all: compare its ids with those of ieee32."),
@@ -204,15 +174,13 @@ def info(
             help="Of a clip: say how it is padded, how many tokens it takes and what comes back."
         ),
     ] = None,
-    revision: Revision = None,
-    subfolder: Subfolder = None,
-    variant: Variant = None,
-    device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     listed: Annotated[
         bool,
         typer.Option("--list", help="Print the names of well-known checkpoints, and stop."),
     ] = False,
+    *,
+    setup: Setup,
 ) -> None:
     """What a tokenizer is: where it is from, sizes, preprocessing, fingerprint.
 
@@ -225,7 +193,5 @@ def info(
         return
 
     from vqtok.commands.info import run
-    from vqtok.commands.setup import Setup
 
-    setup = Setup(tokenizer, revision, subfolder, variant, device)
     raise typer.Exit(run(setup, precision, pictures or [], frames=frames, as_json=as_json))

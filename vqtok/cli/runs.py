@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
+from inspect import Parameter
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vqtok.cli.app import app
-from vqtok.cli.options import (
-    BatchSize,
-    Device,
-    Policy,
-    Precision,
-    Revision,
-    Size,
-    Subfolder,
-    Variant,
-)
+from vqtok.cli.choosing import chooses
+
+if TYPE_CHECKING:
+    from vqtok.commands.setup import Setup
 
 __all__ = ["evaluate", "train"]
 
@@ -122,6 +117,16 @@ def train(
     raise typer.Exit(run(request, dry_run=dry_run, list_presets=list_presets))
 
 
+Measured = Annotated[
+    str,
+    typer.Argument(
+        metavar="TOKENIZER|RUN",
+        help="A tokenizer folder, the name of one in the package, org/name on the hub, another "
+        "project's checkpoint, or the folder of a training run that has ended.",
+    ),
+]
+
+
 @app.command(
     "eval",
     epilog="""\b
@@ -130,15 +135,16 @@ Examples:
   vqtok eval runs/mine --data photos/ --hold-out 1000 -o report.json
   vqtok eval org/name --data 'val-*.tar' --metrics psnr,ssim,rfid --inception inception.pth""",
 )
+@chooses(
+    "size",
+    "policy",
+    "device",
+    "precision",
+    "batch_size",
+    name=Measured,
+    default=Parameter.empty,
+)
 def evaluate(
-    tokenizer: Annotated[
-        str,
-        typer.Argument(
-            metavar="TOKENIZER|RUN",
-            help="A tokenizer folder, the name of one in the package, org/name on the hub, another "
-            "project's checkpoint, or the folder of a training run that has ended.",
-        ),
-    ],
     data: Annotated[
         list[str],
         typer.Option(
@@ -196,14 +202,8 @@ def evaluate(
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report.")] = False,
-    revision: Revision = None,
-    subfolder: Subfolder = None,
-    variant: Variant = None,
-    size: Size = None,
-    policy: Policy = None,
-    device: Device = "auto",
-    precision: Precision = "ieee32",
-    batch_size: BatchSize = 16,
+    *,
+    setup: Setup,
 ) -> None:
     """Measures a tokenizer on a set of pictures or clips.
 
@@ -214,11 +214,8 @@ def evaluate(
     What cannot be read is named on standard error and skipped; the exit status is then 1.
     """
     from vqtok.commands.eval import Request, run
-    from vqtok.commands.setup import Setup
     from vqtok.evaluation import WeightFiles
 
-    place = tokenizer, revision, subfolder, variant
-    setup = Setup(*place, device, precision, batch_size, size, policy)
     weights = WeightFiles(inception, lpips_weights, i3d, allow_download)
     request = Request(tuple(data), kind, hold_out, limit, frames, frame_stride, metrics, weights)
     raise typer.Exit(run(setup, request, output, as_json=as_json))

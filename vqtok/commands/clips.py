@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from vqtok.commands.progress import progress
+from vqtok.commands.progress import progress, say
 from vqtok.commands.sources import Failures, named_once
 from vqtok.errors import ImageError, LoadError
 from vqtok.movies import is_rate
@@ -21,7 +21,15 @@ from vqtok.streams import ClipReader, open_clip
 from vqtok.tokenizer import VisualTokenizer
 from vqtok.types import Codes
 
-__all__ = ["Clip", "EncodedClip", "encode_clip", "encoded_clips", "find_clips", "frames_of"]
+__all__ = [
+    "Clip",
+    "EncodedClip",
+    "Padding",
+    "encode_clip",
+    "encoded_clips",
+    "find_clips",
+    "frames_of",
+]
 
 
 class Clip(NamedTuple):
@@ -111,8 +119,12 @@ def encoded_clips(
     *,
     to_stdout: bool = True,
 ) -> Iterator[EncodedClip]:
-    """Each clip in the given order; `label` and `to_stdout` are for `progress`, by frames."""
+    """Each clip in the given order; `label` and `to_stdout` are for `progress`, by frames.
+
+    Ends with a line on what was repeated.
+    """
     total = sum(frames_of(clip, tok.settings) for clip in clips)
+    padding = Padding(tok)
     with progress(total, label, to_stdout=to_stdout) as advance:
         for clip in clips:
             try:
@@ -120,7 +132,58 @@ def encoded_clips(
             except (ImageError, LoadError) as error:
                 failures.add(error)
             else:
+                padding.add(done)
                 yield done
+    padding.say()
+
+
+class Padding:
+    """Clips whose last frame or edges were repeated to fill tokens, for lines when a run ends."""
+
+    def __init__(self, tok: VisualTokenizer) -> None:
+        self.tok = tok
+        self.kinds: list[bool] = []  # of each whether it is a clip, and no photograph
+        # Key; what became of it; what was repeated, for one that is alone.
+        self.padded: list[tuple[str, str, str]] = []
+        self.extended: list[tuple[str, str, str]] = []
+
+    def add(self, one: EncodedClip) -> None:
+        """A clip that was encoded."""
+        key, data = one.clip.key, one.clip.data
+        self.kinds.append(not (isinstance(data, Path) and ends_with(data.name, PICTURES)))
+        frames, *sides = map(int, one.codes.sizes[0])
+        plan = self.tok.plan_frames(frames)
+        if plan.padded > frames:
+            shown = f"{frames} frame{'s are' if frames > 1 else ' is'} encoded as {plan.padded}"
+            added = plan.padded - frames
+            often, them = ("once", "that") if added == 1 else (f"{added} times", "them")
+            said = f"the last repeated {often}; decode cuts {them} off again"
+            self.padded.append((key, shown, said))
+        stride = self.tok.settings.stride
+        filled = [-(-side // stride) * stride for side in sides]
+        if filled != sides:
+            shown = f"{sides[0]} x {sides[1]} pixels are encoded as {filled[0]} x {filled[1]}"
+            said = "the edges repeated; decode cuts them off again"
+            self.extended.append((key, shown, said))
+
+    def say(self) -> None:
+        """Of one clip what was repeated, of several how many it was done to."""
+        for found, what in ((self.padded, "last frame"), (self.extended, "edges")):
+            if len(self.kinds) == 1:
+                for key, shown, often in found:
+                    say(f"{key}: {shown}, {often}")
+            elif found:
+                key, shown, _ = found[0]
+                say(
+                    f"{len(found)} of {len(self.kinds)} {self._what} were padded by repeating the "
+                    f"{what} (of {key}, {shown}); decode cuts that off again"
+                )
+
+    @property
+    def _what(self) -> str:
+        if all(self.kinds):
+            return "clips"
+        return "clips and pictures" if any(self.kinds) else "pictures"
 
 
 def frames_of(clip: Clip, settings: Preprocess) -> int:

@@ -4,49 +4,54 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import typer
 import yaml
 
 from vqtok.autoencoders import AutoencoderBase
 from vqtok.autoencoders.loading import load_model
-from vqtok.contents import is_tokenizer
+from vqtok.commands.setup import Setup, say_converting
+from vqtok.contents import DISCRIMINATOR, is_tokenizer
+from vqtok.conversions import Source, stock, write
 from vqtok.errors import ConfigError, LoadError, UnknownNameError, did_you_mean
+from vqtok.folders import read_report
 from vqtok.hub import Resolved, of_run
-from vqtok.obtain import DISCRIMINATOR, Request, Source, find, write
+from vqtok.obtain import find
 from vqtok.tokenizer import VisualTokenizer
-from vqtok.training.presets import parse_choice
 
-__all__ = ["FORMS", "run", "settings_from"]
+__all__ = ["FORMS", "run"]
 
 FORMS = ("vqtok", "diffusers", "taming")
 PICKLES = (".ckpt", ".pt", ".pth")
 TENSORS = ".safetensors"
+STOCK = "diffusers_vq"  # what `resolve` calls a folder of diffusers' own VQModel
 
 
-def run(request: Request, output: str, form: str = "vqtok", *, overwrite: bool = False) -> int:
+def run(setup: Setup, output: str, form: str = "vqtok", *, overwrite: bool = False) -> int:
     """Writes `output`, and prints what came of each tensor."""
     if form not in FORMS:
         raise UnknownNameError(f"there is no form called {form!r}. {did_you_mean(form, FORMS)}")
     place = Path(output)
     place = place if place.name not in ("", "..") else place.resolve()
     _check(place, form, overwrite=overwrite)
-    found = find(replace(request, name=of_run(str(request.name))))
+    found = find(replace(setup.request(), name=of_run(setup.name)))
+    if isinstance(found, Resolved) and found.family == STOCK and not read_report(found.path):
+        found = stock(found, setup.variant)
     report = ""
     if isinstance(found, Source):
+        say_converting(found, place)
         prints = found.prints()
         made = found.build()
         model, report, judged = made.model, str(made.report), bool(made.discriminator)
         save: Callable[[Path], None] = partial(write, made, source=found, prints=prints)
     else:
-        model = load_model(found.path, request.variant)
+        model = load_model(found.path, setup.variant)
         judged = (found.path / DISCRIMINATOR).is_file()
-        save = partial(_copy, found, request.variant)
+        save = partial(_copy, found, setup.variant)
     _put(place, {"vqtok": save, **_others(model)}[form])
     lines = [report] if report else []
     if judged and form != "vqtok":
@@ -56,17 +61,6 @@ def run(request: Request, output: str, form: str = "vqtok", *, overwrite: bool =
     lines.append(f"{'written':<14}{place}" if lines else f"written {place}")
     typer.echo("\n".join(lines))
     return 0
-
-
-def settings_from(choices: Iterable[str]) -> dict[str, Any]:
-    """`a.b=c`, as --set takes it, as nested settings."""
-    found: dict[str, Any] = {}
-    for choice in map(parse_choice, choices):
-        inner = found
-        for name in choice.path[:-1]:
-            inner = inner.setdefault(name, {})
-        inner[choice.path[-1]] = choice.value
-    return found
 
 
 # --- where it goes ----------------------------------------------------------------------------
@@ -79,8 +73,11 @@ def _check(place: Path, form: str, *, overwrite: bool) -> None:
             f"taming's form is one file: name one that ends with {', '.join((TENSORS, *PICKLES))}; "
             f"got {str(place)!r}"
         )
-    if not place.parent.is_dir():
+    if form == "taming" and not place.parent.is_dir():
         raise LoadError(f"there is no folder {place.parent} for {place.name}")
+    there = next(folder for folder in place.absolute().parents if folder.exists())
+    if not there.is_dir():
+        raise LoadError(f"{there} is a file, so there can be no {place}")
     beside = place.with_suffix(".yaml")
     if form == "taming" and beside.exists() and not place.exists() and not overwrite:
         raise LoadError(f"{beside} is there already; --overwrite replaces it")
@@ -96,7 +93,12 @@ def _check(place: Path, form: str, *, overwrite: bool) -> None:
 
 def _put(place: Path, save: Callable[[Path], None]) -> None:
     """Has `save` write beside the place, then moves what it wrote there."""
-    with tempfile.TemporaryDirectory(prefix=f".{place.name}.", dir=place.parent) as folder:
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        room = tempfile.TemporaryDirectory(prefix=f".{place.name}.", dir=place.parent)
+    except OSError as error:
+        raise LoadError(f"{place} cannot be written: {error.strerror or error}") from error
+    with room as folder:
         beside = Path(folder) / place.name
         save(beside)
         if place.is_dir():
@@ -109,10 +111,8 @@ def _put(place: Path, save: Callable[[Path], None]) -> None:
 
 
 def _copy(found: Resolved, variant: str | None, folder: Path) -> None:
-    """A tokenizer of ours, or a stock VQModel, as a folder of ours."""
+    """A tokenizer of ours, as another folder."""
     VisualTokenizer.from_pretrained(found.path, variant=variant).save_pretrained(folder)
-    if (found.path / DISCRIMINATOR).is_file():
-        shutil.copyfile(found.path / DISCRIMINATOR, folder / DISCRIMINATOR)
 
 
 def _others(model: AutoencoderBase) -> Mapping[str, Callable[[Path], None]]:

@@ -13,13 +13,17 @@ import torch
 import typer
 
 from vqtok import probe
+from vqtok.checkpoints import FAMILIES
+from vqtok.commands import codebooks
 from vqtok.commands.progress import progress
 from vqtok.commands.setup import Setup
 from vqtok.commands.sources import Source, find
+from vqtok.conversions import Source as Checkpoint
 from vqtok.errors import ConfigError
+from vqtok.folders import read_report
 from vqtok.hub import Resolved
 from vqtok.metrics.pixels import from_uint8
-from vqtok.obtain import read_report
+from vqtok.obtain import find as sought
 from vqtok.precision import PRECISIONS, Precision, arithmetic, check_precision
 from vqtok.tokenizer import VisualTokenizer
 from vqtok.zoo import samples
@@ -28,6 +32,8 @@ __all__ = ["agreement", "describe", "run"]
 
 # Of a pixel before: eight a channel.
 BITS = 24
+# Settings of a lone codebook.
+PARTS = ("prefix", "heads")
 
 
 def run(
@@ -46,7 +52,16 @@ def run(
     if precision not in (None, "all"):
         compared = (check_precision(precision),)
     sources = find(pictures or [str(path) for path in samples()]) if compared else []
-    resolved = setup.resolve()
+    found = sought(setup.request())
+    if isinstance(found, Checkpoint) and (facts := _codebook(found)) is not None:
+        if compared or pictures or frames is not None:
+            raise ConfigError(
+                f"--precision, --pictures and --frames are for tokenizers; {found.origin} is a "
+                "codebook without networks"
+            )
+        typer.echo(json.dumps(facts, indent=2) if as_json else "\n".join(_table(facts)))
+        return 0
+    resolved = setup.resolve(found)
     tok = setup.load(resolved)
     if compared and tok.model.is_video:
         raise ConfigError("--precision compares the ids of pictures; this is a tokenizer of clips")
@@ -57,8 +72,20 @@ def run(
         facts["clip"] = str(tok.plan_frames(frames))
     if compared:
         facts["ids_equal_to_ieee32"] = agreement(tok, sources, compared)
-    typer.echo(json.dumps(facts, indent=2) if as_json else "\n".join(_table(facts)))
+    typer.echo(json.dumps(facts, indent=2) if as_json else "\n".join(_table(_shown(facts, tok))))
     return int(result.verdict == "refused")
+
+
+def _codebook(found: Checkpoint) -> dict[str, Any] | None:
+    """What is to be said of a file that holds codes alone; None of any other."""
+    described = codebooks.describe(found.file, **{n: found.own[n] for n in PARTS if n in found.own})
+    unread = [name for name in found.own if name not in PARTS]
+    if described is not None and unread:
+        raise ConfigError(
+            f"{found.origin} is a codebook without networks, of which --set tells "
+            f"{' and '.join(PARTS)} alone; got {unread[0]}"
+        )
+    return described
 
 
 def _origin(resolved: Resolved) -> dict[str, str]:
@@ -71,7 +98,10 @@ def _source(resolved: Resolved) -> dict[str, Any]:
     """Whose it is; of what was converted, what is known of the source."""
     report = read_report(resolved.path)
     if not report:
-        return {"family": resolved.family}
+        if resolved.family not in FAMILIES:
+            return {"family": resolved.family}
+        stock = FAMILIES[resolved.family]
+        return {"family": resolved.family, "what": stock.title, "licence": stock.licence}
     origin = report.get("derived_from", report)
     source = {name: value for name, value in origin["source"].items() if value is not None}
     if origin is not report:
@@ -93,6 +123,8 @@ def describe(tok: VisualTokenizer) -> dict[str, Any]:
     bits = np.log2(tok.codebook_size) * math.prod(codes) / math.prod(pixels)
     stride = model.stride if model.is_video else model.spatial_compression_ratio
     rule = tok.settings.model_dump(mode="json", exclude_defaults=True)
+    if not tok.settings.keeps_size:
+        rule["resize"] = tok.settings.resize
     return {
         "parameters": sum(p.numel() for p in model.parameters()),
         "stride": stride,
@@ -181,6 +213,22 @@ def _margin(tok: VisualTokenizer, x: torch.Tensor) -> torch.Tensor:
     return margin.cpu()
 
 
+def _shown(facts: dict[str, Any], tok: VisualTokenizer) -> dict[str, Any]:
+    """Facts as a table has them: what is but an example is called one, what is not known left."""
+    shown = dict(facts)
+    if tok.settings.size is None:
+        sides = f"any multiple of {tok.settings.stride}"
+        shown["pixels"] = f"{sides} a side; for example {_by(facts['pixels'])}"
+        shown["grid"] = f"for those {_by(facts['grid'])}"
+    if facts["behaviour_here"]["verdict"] == "unchecked":
+        shown["behaviour_here"] = "unchecked"
+    return shown
+
+
+def _by(sides: Any) -> str:
+    return " x ".join(map(str, sides))
+
+
 def _table(facts: dict[str, Any]) -> Iterator[str]:
     width = max(map(len, facts))
     for name, value in facts.items():
@@ -205,5 +253,4 @@ def _rows(value: Any) -> list[tuple[str | None, Any]]:
         return list(value.items())
     if isinstance(value, list):
         return [(None, item) for item in value]
-    shown = " x ".join(map(str, value)) if isinstance(value, tuple) else value
-    return [(None, shown)]
+    return [(None, _by(value) if isinstance(value, tuple) else value)]

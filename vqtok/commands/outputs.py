@@ -138,10 +138,9 @@ class Movies(_Places):
 
     def save(self, frames: Iterable[Pixels], path: Path, fps: float | None) -> None:
         """Writes frames (H, W, 3) as they come to a place that `place` gave."""
-        path.parent.mkdir(parents=True, exist_ok=True)
         ending = path.suffix.lower()
         if ending in MOVIES and self._form != "png":
-            with whole(path) as file:
+            with _written(path) as file:
                 write_movie(frames, file, fps=fps, kind=ending)
             return
         for number, frame in enumerate(frames):
@@ -150,9 +149,26 @@ class Movies(_Places):
 
 
 def _save(picture: Image.Image, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(path) as file:
-        file.write(_png(picture))
+    data = _png(picture)
+    with _written(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[IO[bytes]]:
+    """`path` open for writing, in a folder that is made where there is none."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole(path) as file:
+            yield file
+    except BrokenPipeError:  # of a pipe in the file's place: its reader has gone
+        raise
+    except OSError as error:
+        if isinstance(error, LoadError):
+            raise
+        blocked = next((above for above in path.parents if above.is_file()), None)
+        why = f"{str(blocked)!r} is a file and no folder" if blocked else error.strerror or error
+        raise LoadError(f"{str(path)!r} cannot be written: {why}") from error
 
 
 def _png(picture: Image.Image) -> bytes:

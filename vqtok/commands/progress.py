@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import typer
 
-__all__ = ["counted", "progress", "say"]
+__all__ = ["counted", "note", "progress", "say"]
 
 Item = TypeVar("Item")
 
@@ -33,6 +33,12 @@ def counted(items: Iterable[Item], advance: Callable[[int], None]) -> Iterator[I
     for item in items:
         yield item
         advance(1)
+
+
+def note(message: str) -> None:
+    """A line for people at a terminal, and nobody else."""
+    if sys.stderr.isatty():
+        say(message)
 
 
 def say(message: str) -> None:

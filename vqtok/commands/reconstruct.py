@@ -11,12 +11,19 @@ import numpy.typing as npt
 import typer
 from PIL import Image
 
-from vqtok.commands.clips import Clip, EncodedClip, encode_clip, find_clips, frames_of
+from vqtok.commands.clips import (
+    Clip,
+    EncodedClip,
+    Padding,
+    encode_clip,
+    find_clips,
+    frames_of,
+)
 from vqtok.commands.outputs import Movies, Pictures
 from vqtok.commands.progress import counted, progress
 from vqtok.commands.setup import Setup
 from vqtok.commands.sources import Encoded, Failures, Source, check_named, encoded, find
-from vqtok.errors import ConfigError, ImageError, InputError, LoadError
+from vqtok.errors import ConfigError, ImageError, InputError, LoadError, plural
 from vqtok.preprocess import Preprocess, preprocess_frames
 from vqtok.sheets import colours_of, map_of, sheet
 from vqtok.tokenizer import VisualTokenizer
@@ -117,6 +124,7 @@ def _clips(
     failures = Failures(len(clips), "clips")
     places = {} if movies is None else _movie_places(movies, clips, tok.settings, failures)
     report = Report(tok, [clip.key for clip in clips], to_stderr=False)
+    padding = Padding(tok)
     for clip in clips:
         if movies is not None and clip.key not in places:
             continue
@@ -136,18 +144,16 @@ def _clips(
         except LoadError as error:
             failures.add(error)
         else:
-            report.add(clip.key, one.codes, figures, f"  {_frames(len(figures))}")
+            report.add(clip.key, one.codes, figures, f"  {plural(len(figures), 'frame')}")
+            padding.add(one)
     report.end()
+    padding.say()
     return failures.status()
 
 
 def _named(error: ImageError, clip: Clip) -> ImageError:
     """Errors of figures know no clip."""
     return error if clip.name in str(error) else ImageError(f"{clip.key!r}: {error}")
-
-
-def _frames(count: int) -> str:
-    return f"{count} frame{'s' if count > 1 else ''}"
 
 
 def _compared(

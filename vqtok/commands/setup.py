@@ -1,19 +1,24 @@
-"""A tokenizer as the options of a verb describe it."""
+"""A tokenizer as the options of a verb describe it. Importing this brings no torch."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from vqtok.commands.progress import note
 from vqtok.errors import ConfigError
-from vqtok.hub import Resolved
-from vqtok.obtain import obtain
-from vqtok.precision import check_precision
-from vqtok.preprocess import Preprocess
-from vqtok.tokenizer import VisualTokenizer
 
-__all__ = ["Setup", "parse_size", "pick_device"]
+if TYPE_CHECKING:
+    from vqtok.conversions import Source
+    from vqtok.hub import Resolved
+    from vqtok.obtain import Request
+    from vqtok.preprocess import Preprocess
+    from vqtok.tokenizer import VisualTokenizer
+
+__all__ = ["Setup", "parse_size", "pick_device", "say_converting", "settings_from"]
 
 PUBLISHED = ("adm", "taming", "torchvision")
 
@@ -44,9 +49,33 @@ def parse_size(text: str) -> int | tuple[int, int]:
     return (int(height), int(width)) if width else int(height)
 
 
+def settings_from(choices: Iterable[str]) -> dict[str, Any]:
+    """`a.b=c`, as --set takes it, as nested settings."""
+    from vqtok.training.presets import parse_choice
+
+    found: dict[str, Any] = {}
+    for choice in map(parse_choice, choices):
+        inner: Any = found
+        for name in choice.path[:-1]:
+            inner = inner.setdefault(name, {})
+            if not isinstance(inner, dict):
+                raise ConfigError(f"{choice.origin}: {name} is {inner!r}, by another --set")
+        inner[choice.path[-1]] = choice.value
+    return found
+
+
+def say_converting(source: Source, folder: Path) -> None:
+    """Tells people at a terminal what takes so long."""
+    note(f"converting {source.origin} into {folder}")
+
+
 @dataclass(frozen=True)
 class Setup:
-    """The options that say which tokenizer, where and how. Making one costs and checks nothing."""
+    """The options that say which tokenizer, where and how. Making one costs and checks nothing.
+
+    filename, family, config and sets are for other projects' checkpoints, as `vqtok.obtain.Request`
+    has them; each of `sets` is NAME=VALUE.
+    """
 
     name: str
     revision: str | None = None
@@ -57,13 +86,36 @@ class Setup:
     batch_size: int = 16
     size: str | None = None
     policy: str | None = None
+    filename: str | None = None
+    family: str = "auto"
+    config: str | None = None
+    sets: Sequence[str] | None = None
 
-    def resolve(self) -> Resolved:
-        """Its folder; another project's checkpoint is converted first."""
-        return obtain(self.name, self.revision, self.subfolder, self.variant)
+    def request(self) -> Request:
+        """What is to be found."""
+        from vqtok.obtain import Request
+
+        return Request(
+            self.name,
+            self.revision,
+            self.subfolder,
+            self.variant,
+            filename=self.filename,
+            family=None if self.family == "auto" else self.family,
+            config=self.config,
+            settings=settings_from(self.sets or ()),
+        )
+
+    def resolve(self, found: Resolved | Source | None = None) -> Resolved:
+        """Its folder; another project's checkpoint is converted first. `found` by its request."""
+        from vqtok.obtain import find, taken
+
+        return taken(found or find(self.request()), say_converting)
 
     def check(self) -> None:
         """Raises where an option cannot be, which costs nothing to find."""
+        from vqtok.precision import check_precision
+
         check_precision(self.precision)
         if self.size is not None:
             parse_size(self.size)
@@ -75,6 +127,8 @@ class Setup:
 
     def load(self, found: Resolved | None = None) -> VisualTokenizer:
         """The tokenizer, with the preprocessing that was asked for; `found` is its folder."""
+        from vqtok.tokenizer import VisualTokenizer
+
         self.check()
         tok = VisualTokenizer.from_pretrained(
             (found or self.resolve()).path,
@@ -103,5 +157,6 @@ def _changes(
         return changes
     changes["policy"] = policy
     if policy in PUBLISHED and policy != now.policy:
-        changes["resize"] = Preprocess.preset(policy, 256).resize
+        # The class of `now`, which whoever has one has loaded.
+        changes["resize"] = type(now).preset(policy, 256).resize
     return changes

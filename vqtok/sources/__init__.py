@@ -14,11 +14,15 @@ One new file here, with one class, registered under the kind's name:
         def __init__(self, trees: Sequence[Tree]) -> None: ...
 
 It is given the files below each path (`vqtok.sources.files.Tree`), takes those with its suffixes,
-and offers what `Source` has; `check_unique` sees to the keys. A constructor raises a LoadError that
-names the file; a source without samples is refused by `open_source`. What only one sample suffers
-from is raised by `__getitem__`, or later by what it handed out, as an ImageError or LoadError:
-training and jobs list such a sample and go on. Packages that not everybody needs are imported
-with `vqtok.extras.require`. tests/sources/test_sources.py runs every registered kind.
+and offers what `Source` has; `check_unique` sees to the keys. Where a file is, `Tree.at` tells: a
+`Path`, or of a URL a `vqtok.sources.remote.Remote`, which opens in the same way. A constructor
+raises a LoadError that names the file; a source without samples is refused by `open_source`. Where
+labels can be text, `labels()` gives them all without reading pictures (`vqtok.sources.labels`), and
+`labels_by_folder = True` says that they are names of folders where nothing else is said. What
+only one sample suffers from is raised by `__getitem__`, or later by what it handed out, as an
+ImageError or LoadError: training and jobs list such a sample and go on. Packages that not everybody
+needs are imported with `vqtok.extras.require`. tests/sources/test_sources.py and test_remote.py run
+every registered kind.
 """
 
 from __future__ import annotations
@@ -37,6 +41,7 @@ import numpy.typing as npt
 from vqtok.errors import ConfigError, LoadError
 from vqtok.registry import Registry
 from vqtok.sources.files import Tree, ends_with, tree
+from vqtok.sources.remote import Place, Remote, place
 
 __all__ = ["SOURCES", "Clip", "Kind", "Paths", "Sample", "Source", "held_out", "open_source"]
 
@@ -99,10 +104,13 @@ SOURCES: Registry[type[Kind]] = Registry("kind of source", __name__)
 
 
 def open_source(path: Paths, kind: str | None = None) -> Source:
-    """The samples below a path, a pattern such as `train-*.tar`, or several of these.
+    """The samples below a path, a pattern such as `train-*.tar`, a URL, or several of these.
 
+    path  URLs, such as s3://bucket/folder, gs://, hf:// or https://, are read through fsspec and
+          the package that it names for each, with the settings that it finds (`Remote`)
     kind  a name of `SOURCES`; without it, the names of the files tell. Folders of pictures are
           taken for pictures, also where each holds the frames of a clip: say kind="clips" there.
+          A list beside other files is passed over: name it, or say kind="lists".
     """
     trees = [tree(root) for root in _existing(path)]
     kind = _guess(trees) if kind is None else kind
@@ -133,13 +141,13 @@ def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
 
 
-def _existing(path: Paths) -> list[Path]:
+def _existing(path: Paths) -> list[Place]:
     """Each path that is named, patterns filled in; none is missing, none there twice."""
     named = [path] if isinstance(path, str | os.PathLike) else list(path)
-    roots: list[Path] = []
+    roots: list[Place] = []
     for each in named:
-        root = Path(each).expanduser()
-        matches = [root] if root.exists() else [Path(m) for m in sorted(glob.glob(str(root)))]
+        root = place(each)
+        matches = [root] if root.exists() else _matches(root)
         if not matches:
             raise LoadError(f"there is no file or folder '{each}'")
         roots += matches
@@ -149,29 +157,51 @@ def _existing(path: Paths) -> list[Path]:
     return roots
 
 
+def _matches(pattern: Place) -> Sequence[Place]:
+    if isinstance(pattern, Remote):
+        return pattern.matches() if glob.has_magic(pattern.url) else []
+    return [Path(match) for match in sorted(glob.glob(str(pattern)))]
+
+
 def _guess(trees: Sequence[Tree]) -> str:
     """The one kind whose files are there."""
-    seen = {
-        kind: next((found for each in trees for found in _with(each, kind)), None)
-        for kind in SOURCES
-    }
-    kinds = {kind: example for kind, example in seen.items() if example}
+    seen = [_kinds(each) for each in trees]
+    kinds = {kind: example for found in reversed(seen) for kind, example in found.items()}
     if not kinds:
         raise LoadError(
             f"{_names(trees)} holds no file of a kind that is known; there are "
             + "; ".join(f"{kind} ({' '.join(SOURCES[kind].suffixes)})" for kind in SOURCES)
         )
     if len(kinds) > 1:
-        examples = ", ".join(f"{kind} ('{example}')" for kind, example in kinds.items())
+        examples = ", ".join(f"{kind} ('{kinds[kind]}')" for kind in sorted(kinds))
         raise LoadError(
             f"{_names(trees)} holds files of {len(kinds)} kinds: {examples}; name the one to read, "
-            f"such as kind={next(iter(kinds))!r}"
+            f"such as kind={min(kinds)!r}"
         )
     return next(iter(kinds))
 
 
-def _with(each: Tree, kind: str) -> list[str]:
-    return [name for name in each.names if ends_with(name, SOURCES[kind].suffixes)][:1]
+def _kinds(each: Tree) -> dict[str, str]:
+    """The kinds whose files are below a path, with the first of these; a list only where it is all.
+
+    A table beside pictures is about them, as a rule, and names what is there anyway.
+    """
+    examples: dict[str, str] = {}  # one for each ending: there may be millions of files
+    for name in each.names:
+        examples.setdefault(_ending(name), name)
+    found = {
+        kind: next((n for n in examples.values() if ends_with(n, SOURCES[kind].suffixes)), "")
+        for kind in SOURCES
+    }
+    kinds = {kind: example for kind, example in found.items() if example}
+    return {kind: kinds[kind] for kind in kinds if kind != "lists" or len(kinds) == 1}
+
+
+def _ending(name: str) -> str:
+    """What follows the last dot, or of what was compressed, the last but one."""
+    start, _, last = name.rpartition(".")
+    inner = start[start.rfind(".") :] if last in ("gz", "xz", "zst") else ""
+    return f"{inner}.{last}"
 
 
 def _names(trees: Sequence[Tree]) -> str:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from vqtok.errors import LoadError
-from vqtok.pictures import VIDEOS, Pixels, load_image
+from vqtok.pictures import PICTURES, VIDEOS, Pixels, load_image
+from vqtok.readers import in_order
 from vqtok.sources import SOURCES, Sample
-from vqtok.sources.files import PICTURES, Tree, check_unique, ends_with
+from vqtok.sources.files import Tree, check_unique, ends_with, keys_of
 from vqtok.sources.folder import label_of
 from vqtok.sources.metadata import described
+from vqtok.sources.remote import Place, contents
 from vqtok.videos import Video, need_av, stacked, wanted_frames
 
 __all__ = ["Clips", "FrameFolder", "Video"]
@@ -21,8 +22,8 @@ __all__ = ["Clips", "FrameFolder", "Video"]
 class FrameFolder:
     """Pictures of one size, in the order of the last number in their names."""
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self.paths = list(paths)
+    def __init__(self, paths: Sequence[Place]) -> None:
+        self.paths: list[Any] = list(paths)  # of a folder on this machine, all are a `Path`
 
     @property
     def length(self) -> int:
@@ -33,7 +34,11 @@ class FrameFolder:
         """Frames start, start + stride, ... -> (count, H, W, 3) uint8."""
         name = f"'{self.paths[0].parent}'"
         wanted = wanted_frames(start, count, stride, self.length, name)
-        return stacked([load_image(self.paths[n]) for n in wanted], name)
+        return stacked([_frame(self.paths[n]) for n in wanted], name)
+
+
+def _frame(path: Place) -> Pixels:
+    return load_image(contents(path), name=f"'{path}'")
 
 
 @SOURCES.register("clips")
@@ -47,16 +52,18 @@ class Clips:
 
     suffixes: ClassVar[tuple[str, ...]] = VIDEOS
     is_video = True
+    labels_by_folder = True
 
     def __init__(self, trees: Sequence[Tree]) -> None:
         self._clips: list[Video | FrameFolder] = []
         self._columns: dict[str, dict[str, Any]] = {}
-        self.keys: list[str] = []
+        self._names: list[str] = []
         for tree in trees:
             found = _clips(tree)
-            self.keys += found
+            self._names += found
             self._clips += found.values()
             self._columns.update(described(tree, found))
+        self.keys = keys_of(self._names)
         check_unique(self.keys, lambda index: _label(self._clips[index]))
 
     def __len__(self) -> int:
@@ -65,7 +72,18 @@ class Clips:
     def __getitem__(self, index: int) -> Sample:
         """The data is a `Video` or a `FrameFolder`."""
         key = self.keys[index]
-        return Sample(key, self._clips[index], label_of(key) | self._columns.get(key, {}))
+        columns = label_of(key) | self._columns.get(self._names[index], {})
+        return Sample(key, self._clips[index], columns)
+
+    def labels(self) -> Iterator[Any]:
+        """The label of each sample, None where it has none."""
+        for key, name in zip(self.keys, self._names, strict=True):
+            yield (label_of(key) | self._columns.get(name, {})).get("label")
+
+
+def _ordered(names: list[str], tree: Tree) -> list[str]:
+    root, path = cast("Path", tree.root), cast("Path", tree.path)  # only joined and shown
+    return in_order(names, root, path)
 
 
 def _label(clip: Video | FrameFolder) -> str:
@@ -82,18 +100,12 @@ def _clips(tree: Tree) -> dict[str, Video | FrameFolder]:
             f"'{frames[0]}', which may be frames; keep them in separate folders"
         )
     if videos:
-        need_av(f"'{tree.root / videos[0]}'")
-        return {name: Video(tree.root / name) for name in videos}
-    folders: dict[str, dict[int, str]] = {}
+        need_av(f"'{tree.at(videos[0])}'")
+        return {name: Video(tree.at(name)) for name in videos}
+    folders: dict[str, list[str]] = {}
     for name in frames:
-        folder, _, file = name.rpartition("/")
-        numbers = re.findall(r"[0-9]+", file.rpartition(".")[0])
-        if not numbers:
-            raise LoadError(f"the frame '{tree.root / name}' has no number in its name")
-        other = folders.setdefault(folder, {}).setdefault(int(numbers[-1]), name)
-        if other != name:
-            raise LoadError(f"two frames have one number: '{other}' and '{name}' in '{tree.path}'")
+        folders.setdefault(name.rpartition("/")[0], []).append(name)
     return {
-        folder or tree.root.name: FrameFolder([tree.root / names[n] for n in sorted(names)])
+        folder or tree.root.name: FrameFolder([tree.at(name) for name in _ordered(names, tree)])
         for folder, names in folders.items()
     }

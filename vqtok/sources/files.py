@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from vqtok.errors import LoadError
+from vqtok.pictures import PICTURES
+from vqtok.sources.remote import Place, Remote
 
 __all__ = [
     "PICTURES",
@@ -18,55 +22,66 @@ __all__ = [
     "Ranges",
     "Tree",
     "check_unique",
+    "each_of",
     "ends_with",
+    "keys_of",
+    "threads_for",
     "tree",
 ]
 
-# Endings of files that Pillow reads and people keep pictures in. No .gif: that is a clip, unless
-# somebody asks for kind="folder".
-PICTURES = (
-    ".avif",
-    ".bmp",
-    ".jpeg",
-    ".jpg",
-    ".pgm",
-    ".png",
-    ".ppm",
-    ".tif",
-    ".tiff",
-    ".webp",
-)
+HIDDEN = re.compile(r"(?:^|/)\.")
+REQUESTS = 16  # that wait at once
 OPEN_FILES = 64  # that one thread keeps; many systems allow a process 1,024
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Tree(NamedTuple):
-    """The files that a path stands for.
+    """The files that a path or URL stands for.
 
     path   as it was named, a file or a folder
     root   the folder that `names` are relative to
     names  with "/" between their parts, in the order of their parts
     """
 
-    path: Path
-    root: Path
+    path: Place
+    root: Place
     names: list[str]
 
+    @property
+    def is_file(self) -> bool:
+        """Whether the path names one file."""
+        return self.path != self.root
 
-def tree(path: Path) -> Tree:
+    def at(self, name: str) -> Place:
+        """Where one of the names is."""
+        if self.is_file:
+            return self.path
+        return self.root.at(name) if isinstance(self.root, Remote) else self.root / name
+
+
+def tree(path: Place) -> Tree:
     """The file itself, or all files below a folder; names that begin with a dot are left out."""
     if not path.is_dir():
         return Tree(path, path.parent, [path.name])
-    return Tree(path, path, sorted(_below(path), key=lambda name: name.split("/")))
+    names = _listed(path) if isinstance(path, Remote) else list(_below(path))
+    # As lists of parts compare, and no name has such a byte in it.
+    return Tree(path, path, sorted(names, key=lambda name: name.replace("/", "\0")))
+
+
+def _listed(root: Remote) -> list[str]:
+    return [name for name in root.below() if name and not HIDDEN.search(name)]
 
 
 def _below(root: Path) -> Iterator[str]:
-    """Links to folders are followed, each folder once."""
+    """Links to folders are followed, each folder once: that which comes first by name."""
     seen = set()
     for folder, inner, names in os.walk(root, followlinks=True, onerror=_unreadable):
         state = os.stat(folder)
         new = (state.st_dev, state.st_ino) not in seen
         seen.add((state.st_dev, state.st_ino))
-        inner[:] = [name for name in inner if new and not name.startswith(".")]
+        inner[:] = sorted(name for name in inner if new and not name.startswith("."))
         prefix = Path(folder).relative_to(root).as_posix()
         start = "" if prefix == "." else f"{prefix}/"
         yield from (f"{start}{name}" for name in names if new and not name.startswith("."))
@@ -74,6 +89,33 @@ def _below(root: Path) -> Iterator[str]:
 
 def _unreadable(error: OSError) -> None:
     raise LoadError(f"'{error.filename}' cannot be listed: {error.strerror}") from error
+
+
+def keys_of(names: list[str]) -> list[str]:
+    """Names as keys, which are text: a byte that is none becomes \\xNN."""
+    try:
+        "".join(names).encode()
+    except UnicodeEncodeError:
+        raw = (name.encode("utf-8", "surrogateescape") for name in names)
+        return [name.decode("utf-8", "backslashreplace") for name in raw]
+    return names
+
+
+def threads_for(paths: Sequence[Place]) -> int:
+    """How many files are best looked at at once: many where each look waits for a server."""
+    return REQUESTS if any(isinstance(path, Remote) for path in paths) else 1
+
+
+def each_of(look: Callable[[T], R], items: Sequence[T], threads: int) -> Iterator[R]:
+    """look(item) for each, in order; what has not begun is left when the caller stops."""
+    if threads < 2 or len(items) < 2:
+        yield from map(look, items)
+        return
+    pool = ThreadPoolExecutor(min(threads, len(items)))
+    try:
+        yield from pool.map(look, items)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def ends_with(name: str, suffixes: tuple[str, ...]) -> bool:
@@ -135,21 +177,28 @@ class _File(io.FileIO):
 class Ranges:
     """Bytes out of files, by place."""
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[Place]) -> None:
         self.paths = list(paths)
         self._open = PerThread(OPEN_FILES)
 
     def read(self, file: int, offset: int, size: int) -> bytes:
         """`size` bytes from `offset` on, of the file with this number."""
         path = self.paths[file]
-        try:
-            handle: _File = self._open.get(file, lambda: _File(path))
-            handle.seek(offset)
-            found = handle.read(size)
-        except OSError as error:
-            raise LoadError(f"'{path}' cannot be read: {error.strerror}") from error
+        if isinstance(path, Remote):
+            found = path.read(offset, offset + size) if size else b""
+        else:
+            found = self._read(file, path, offset, size)
         if len(found) < size:
             raise LoadError(
                 f"'{path}' ends before byte {offset + size}; it was whole when it was listed"
             )
         return found
+
+    def _read(self, file: int, path: Path, offset: int, size: int) -> bytes:
+        try:
+            handle: _File = self._open.get(file, lambda: _File(path))
+            handle.seek(offset)
+            found: bytes = handle.read(size)
+            return found
+        except OSError as error:
+            raise LoadError(f"'{path}' cannot be read: {error.strerror}") from error

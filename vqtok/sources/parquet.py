@@ -3,28 +3,42 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from vqtok.errors import LoadError
+from vqtok.errors import LoadError, VqtokError
 from vqtok.extras import require
 from vqtok.sources import SOURCES, Sample
-from vqtok.sources.files import OPEN_FILES, PerThread, Tree, check_unique, ends_with
+from vqtok.sources.files import (
+    OPEN_FILES,
+    PerThread,
+    Tree,
+    check_unique,
+    each_of,
+    ends_with,
+    threads_for,
+)
+from vqtok.sources.remote import Place, Remote, contents
+from vqtok.sources.shared import Shared
 
 __all__ = ["Parquet"]
 
 KEYS = ("key", "__key__")
-HELD = 1 << 28  # bytes of row groups that one thread keeps
+HELD = 1 << 28  # bytes of row groups that a process keeps
+
+
+Group = tuple[int, int]
 
 
 class _Table(NamedTuple):
     """An open file."""
 
     schema: Any
-    groups: list[tuple[int, int]]  # of rows that are read at once: how many, how many bytes
+    groups: list[Group]  # of rows that are read at once: how many, how many bytes
     read: Callable[..., Any]  # (number of a group, columns=None) -> its rows as an arrow table
 
 
@@ -35,25 +49,27 @@ class Parquet:
     The data is the one column that holds pictures: Hugging Face's {bytes, path}, else bytes. All
     others are carried along. A row's key stands in the column `key` or `__key__`; without these it
     is the file's name and the row's number. Reading a row reads its whole row group, and the last
-    groups are kept, 256 MB in each thread: a larger set that is read in random order wants small
-    groups of about a hundred rows, or .arrow files, which are memory-mapped.
+    groups are kept, 256 MB in each process: threads that go through a set in order read each group
+    once together, and a larger set that is read in random order wants small groups of about a
+    hundred rows, or .arrow files, which are memory-mapped.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = (".parquet", ".arrow")
     is_video = False
 
     def __init__(self, trees: Sequence[Tree]) -> None:
-        names = [(tree.root, name) for tree in trees for name in tree.names if self._is_data(name)]
-        self._paths = [root / name for root, name in names]
-        self._open, self._held = PerThread(OPEN_FILES), PerThread(HELD)
+        names = [(tree, name) for tree in trees for name in tree.names if self._is_data(name)]
+        self._paths = [tree.at(name) for tree, name in names]
+        self._open, self._held = PerThread(OPEN_FILES), Shared(HELD)
         self._column = ""
         self.keys: list[str] = []
         groups = [np.zeros((0, 4), np.int64)]
-        for file, (_, name) in enumerate(names):
-            table = self._table(file)  # not held on to: there may be thousands
-            self._use(_picture_column(table.schema, self._paths[file]), file)
-            self.keys += _keys(table, name.rpartition(".")[0], self._paths[file])
-            rows = [(file, number, *group) for number, group in enumerate(table.groups)]
+        files = [(path, name) for path, (_, name) in zip(self._paths, names, strict=True)]
+        looks = each_of(_looked_at, files, threads_for(self._paths))
+        for file, (column, keys, sizes) in enumerate(looks):
+            self._use(column, file)
+            self.keys += keys
+            rows = [(file, number, *group) for number, group in enumerate(sizes)]
             groups.append(np.array(rows, np.int64).reshape(-1, 4))
         self._groups = np.concatenate(groups)
         self._starts = np.concatenate([[0], np.cumsum(self._groups[:, 2])])
@@ -94,25 +110,55 @@ class Parquet:
         file, number, size, row = self._place(index)
         path = self._paths[file]
         read = self._table(file).read
-        try:
+        with _telling(f"'{path}' cannot be read"):
             group = self._held.get((file, number), lambda: read(number), size)
             columns = group.slice(row, 1).to_pylist()[0]
-        except (OSError, ValueError) as error:  # pyarrow's own are of these
-            raise LoadError(f"'{path}' cannot be read: {error}") from error
         data = _data(columns.pop(self._column), path, self.keys[index])
         return Sample(self.keys[index], data, columns)
 
+    def labels(self) -> Iterator[Any]:
+        """The label of each sample, None where it has none."""
+        for file, number, rows, _ in self._groups.tolist():
+            if "label" not in self._table(file).schema.names:
+                yield from [None] * rows
+                continue
+            with _telling(f"'{self._paths[file]}' cannot be read"):
+                found = self._table(file).read(number, columns=["label"]).column(0).to_pylist()
+            yield from found
 
-def _opened(path: Path) -> _Table:
-    pyarrow = require("pyarrow", "vqtok[train]", f"'{path}' is read")
+
+@contextmanager
+def _telling(what: str) -> Iterator[None]:
+    """One sentence for what pyarrow raises, all of which is of these two."""
     try:
-        return _stream(path, pyarrow) if ends_with(path.name, (".arrow",)) else _parquet(path)
+        yield
+    except VqtokError:
+        raise
     except (OSError, ValueError) as error:
-        raise LoadError(f"'{path}' is not a table that can be read: {error}") from error
+        raise LoadError(f"{what}: {error}") from error
 
 
-def _parquet(path: Path) -> _Table:
-    file = require("pyarrow.parquet", "vqtok[train]", f"'{path}' is read").ParquetFile(path)
+def _looked_at(named: tuple[Place, str]) -> tuple[str, list[str], list[Group]]:
+    """(column of pictures, keys, groups) of a file, closed again: there may be thousands."""
+    path, name = named
+    table = _opened(path)
+    keys = _keys(table, name.rpartition(".")[0], path)
+    return _picture_column(table.schema, path), keys, table.groups
+
+
+def _opened(path: Place) -> _Table:
+    pyarrow = require("pyarrow", "vqtok[train]", f"'{path}' is read")
+    with _telling(f"'{path}' is not a table that can be read"):
+        if not ends_with(path.name, (".arrow",)):
+            return _parquet(path)
+        if isinstance(path, Remote):
+            raise LoadError(f"'{path}' can only be mapped into memory; download it first")
+        return _stream(path, pyarrow)
+
+
+def _parquet(path: Place) -> _Table:
+    parquet = require("pyarrow.parquet", "vqtok[train]", f"'{path}' is read")
+    file = parquet.ParquetFile(path.open() if isinstance(path, Remote) else path)
     groups = [file.metadata.row_group(n) for n in range(file.metadata.num_row_groups)]
 
     def read(number: int, columns: list[str] | None = None) -> Any:
@@ -133,7 +179,7 @@ def _stream(path: Path, pyarrow: Any) -> _Table:
     return _Table(reader.schema, [(batch.num_rows, 0) for batch in batches], read)
 
 
-def _picture_column(schema: Any, path: Path) -> str:
+def _picture_column(schema: Any, path: Place) -> str:
     """The column that says it holds pictures, else the one like Hugging Face's, else the bytes."""
     said = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
     features = said.get("info", {}).get("features", {})
@@ -150,7 +196,7 @@ def _picture_column(schema: Any, path: Path) -> str:
     )
 
 
-def _keys(table: _Table, name: str, path: Path) -> list[str]:
+def _keys(table: _Table, name: str, path: Place) -> list[str]:
     column = next((each for each in KEYS if each in table.schema.names), None)
     if column is None:
         return [f"{name}/{row:08d}" for row in range(sum(rows for rows, _ in table.groups))]
@@ -165,10 +211,10 @@ def _keys(table: _Table, name: str, path: Path) -> list[str]:
     return keys
 
 
-def _data(value: Any, table: Path, key: str) -> bytes | Path:
+def _data(value: Any, table: Place, key: str) -> bytes | Path:
     if isinstance(value, dict):
         if value["bytes"] is None and value.get("path"):
-            return table.parent / str(value["path"])
+            return contents(table.parent / str(value["path"]))
         value = value["bytes"]
     if value is None:
         raise LoadError(f"the sample {key!r} in '{table}' has no picture")

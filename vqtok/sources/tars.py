@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import json
 import re
-import tarfile
 import warnings
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
 from vqtok.errors import LoadError
+from vqtok.pictures import PICTURES
 from vqtok.sources import SOURCES, Sample
-from vqtok.sources.files import PICTURES, Ranges, Tree, ends_with
+from vqtok.sources.files import Ranges, Tree, each_of, ends_with, threads_for
+from vqtok.sources.members import members
+from vqtok.sources.remote import Place
 
 __all__ = ["Tars"]
 
 # Everything up to the first dot of the file's own name, and what follows that dot.
 MEMBER = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)")
-Place = tuple[int, int]  # offset, size
+Span = tuple[int, int]  # offset, size
+GAP = 4096  # bytes between two files of a sample; headers with long names take so many
 
 
 @SOURCES.register("tars")
@@ -39,23 +41,21 @@ class Tars:
 
     def __init__(self, trees: Sequence[Tree]) -> None:
         paths = [
-            tree.root / name
-            for tree in trees
-            for name in tree.names
-            if ends_with(name, self.suffixes)
+            tree.at(name) for tree in trees for name in tree.names if ends_with(name, self.suffixes)
         ]
         self._ranges = Ranges(paths)
         self._fields: list[str] = []
         self._read_listings(paths)
 
-    def _read_listings(self, paths: Sequence[Path]) -> None:
+    def _read_listings(self, paths: Sequence[Place]) -> None:
         """Into arrays: millions of small objects would be copied into each worker."""
         numbers: dict[str, int] = {}  # of fields
         first_in: dict[str, int] = {}  # the tar that a key is in
         tables, counts, lacking = [np.zeros((0, 4), np.int64)], [0], list[str]()
-        for tar, path in enumerate(paths):
+        listings = each_of(_samples, paths, threads_for(paths))
+        for tar, (path, samples) in enumerate(zip(paths, listings, strict=True)):
             rows = []
-            for key, fields in _samples(path).items():
+            for key, fields in samples.items():
                 if not _has_picture(key, fields, path):
                     lacking.append(f"{key!r} in '{path}'")
                     continue
@@ -77,13 +77,23 @@ class Tars:
         """The data is the bytes of a picture file."""
         index = range(len(self))[index]
         key, data, columns = self.keys[index], b"", dict[str, Any]()
-        for field, *place in self._members[self._starts[index] : self._starts[index + 1]].tolist():
-            name, found = self._fields[field], self._ranges.read(*place)
+        rows = self._members[self._starts[index] : self._starts[index + 1]].tolist()
+        for field, found in self._read(rows):
+            name = self._fields[field]
             if _is_picture(name):
                 data = found
             else:
                 columns |= _column(key, name, found)
         return Sample(key, data, columns)
+
+    def _read(self, rows: list[list[int]]) -> list[tuple[int, bytes]]:
+        """(field, bytes) of files (field, tar, offset, size); at once, where they lie together."""
+        tar, first = rows[0][1], min(row[2] for row in rows)
+        end = max(offset + size for _, _, offset, size in rows)
+        if end - first > sum(size for *_, size in rows) + GAP * len(rows):
+            return [(field, self._ranges.read(*where)) for field, *where in rows]
+        found = self._ranges.read(tar, first, end - first)
+        return [(field, found[at - first : at - first + size]) for field, _, at, size in rows]
 
 
 def _is_picture(field: str) -> bool:
@@ -105,10 +115,12 @@ def _column(key: str, field: str, found: bytes) -> dict[str, Any]:
     return {field: found}
 
 
-def _samples(path: Path) -> dict[str, dict[str, Place]]:
+def _samples(path: Place) -> dict[str, dict[str, Span]]:
     """Key -> what follows the first dot -> the place of that file."""
-    samples: dict[str, dict[str, Place]] = {}
-    for name, offset, size in _listing(path):
+    samples: dict[str, dict[str, Span]] = {}
+    if ends_with(path.name, Tars.suffixes[1:]):
+        raise LoadError(f"'{path}' cannot be read as a tar: it is compressed; unpack it first")
+    for name, offset, size in members(path):
         match = MEMBER.fullmatch(name)
         if match is None:
             continue
@@ -119,32 +131,12 @@ def _samples(path: Path) -> dict[str, dict[str, Place]]:
     return samples
 
 
-def _twice(key: str, first: Path, second: Path) -> str:
+def _twice(key: str, first: Place, second: Place) -> str:
     where = f"in '{first}' and in '{second}'" if first != second else f"twice in '{first}'"
     return f"the sample {key!r} is {where}; a key names one sample"
 
 
-def _listing(path: Path) -> Iterator[tuple[str, int, int]]:
-    """(name, offset, size) of each file in a tar."""
-    try:
-        with tarfile.open(path, "r:") as tar:
-            for member in tar:
-                if member.isreg():
-                    yield member.name, member.offset_data, member.size
-                tar.members = []  # type: ignore[attr-defined]  # it would keep them all
-            end = tar.offset
-        with open(path, "rb") as file:
-            file.seek(end)
-            # tarfile stops without a word at a header that it cannot read.
-            if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
-                raise LoadError(f"'{path}' is damaged at byte {end}")
-    except tarfile.ReadError as error:
-        packed = ends_with(path.name, Tars.suffixes[1:])
-        reason = "it is compressed; unpack it first" if packed else str(error)
-        raise LoadError(f"'{path}' cannot be read as a tar: {reason}") from error
-
-
-def _has_picture(key: str, fields: dict[str, Place], path: Path) -> bool:
+def _has_picture(key: str, fields: dict[str, Span], path: Place) -> bool:
     """Whether a sample is one; none may have two."""
     pictures = [field for field in fields if _is_picture(field)]
     if len(pictures) > 1:

@@ -15,7 +15,7 @@ __all__ = ["Alias", "aliases"]
 class Alias:
     """Where a checkpoint is published, and what is known of it.
 
-    family     a name of `vqtok.checkpoints.FAMILIES`, or "diffusers" for a VQModel's folder
+    family     a name of `vqtok.checkpoints.FAMILIES`
     licence    of the weights
     repo       org/name on the hub, with `filename`, or `subfolder` for a folder there
     config     the YAML or JSON in `repo` that it was trained with

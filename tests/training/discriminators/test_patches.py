@@ -110,8 +110,8 @@ def test_pictures_too_small(kind: type[nn.Module], layers: int, sides: tuple[int
         kind(channels=1, layers=layers)(torch.zeros(1, 3, *time, *sides))
     assert str(error.value) == (
         f"the discriminator {kind.__name__.lower()} with layers={layers} takes pictures of at "
-        f"least {3 * 2**layers} pixels a side; got {min(sides)}; with fewer layers it takes "
-        "smaller ones"
+        f"least {3 * 2**layers} pixels a side; got {min(sides)}; with fewer layers "
+        "(discriminator.args.layers) it takes smaller ones"
     )
 
 

@@ -236,3 +236,21 @@ def test_a_folder_here_is_no_name_on_the_hub(
 )
 def test_words_without_places(text: str, said: str) -> None:
     assert placeless(text) == said
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("runs/clips", "runs/clips"),
+        ("clips", "clips"),
+        ("/home/u/runs/clips", "clips"),
+        ("../runs/clips", "clips"),
+        ("~/runs/clips", "clips"),
+    ],
+)
+def test_where_a_run_went(given: str, shown: str) -> None:
+    """Below the place where the command was typed as it was given; above that nothing is told."""
+    for option in ("--output", "-o"):
+        command = ["vqtok", "train", "--config", "/a/b.yaml", option, given, "--resume"]
+        found = rows(sections(FULL, {**FACTS, "command": command})["How it was trained"])
+        assert found["command"] == f"`vqtok train --config b.yaml {option} {shown} --resume`"
