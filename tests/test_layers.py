@@ -21,13 +21,15 @@ quantizers architectures metrics geometry readers movies
 autoencoders preprocess streams
 checkpoints fingerprint probe hub attach card batches token_ids sources
 codec folders clips
-obtain clip_codec grid_codes
+conversions clip_codec grid_codes
+obtain
 tokenizer
 hf
 evaluation
-training serve export
+offline training serve export
 commands
 cli demo
+__main__
 """
 LEVEL = {name: row for row, names in enumerate(ROWS.split("\n")) for name in names.split()}
 LINKED = ("training", "serve", "export")

@@ -25,7 +25,7 @@ PATTERNS = {
     "command": re.compile(r"(?:(?<=run vqtok )|(?<=use vqtok )|(?<=`vqtok ))[a-z][a-z-]*"),
     "member": re.compile(r"(?<![`\w])[A-Z]\w+(?:\.[a-z_]\w*)+"),
 }
-LAUNCHER = {"--multi_gpu"}  # of `accelerate launch`
+LAUNCHER = {"--head", "--multi_gpu", "--nproc-per-node", "--sparse"}  # of other programs
 ARGUMENT = re.compile(r"(?<![\w.\"'-])([a-z_][a-z0-9_]*)=(?!=)")
 
 

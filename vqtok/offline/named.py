@@ -1,0 +1,142 @@
+"""A tokenizer and a source as people name them, kept in `job.json` for the verbs that come later.
+
+Names and paths mean something on one machine, so they are no part of a plan: what they lead to is
+compared with the plan wherever it is used.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from copy import copy
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from vqtok.errors import InputError
+from vqtok.offline.stored import Stored
+
+if TYPE_CHECKING:
+    from vqtok.offline.plan import Plan
+    from vqtok.offline.store import Store
+    from vqtok.tokenizer import VisualTokenizer
+
+__all__ = ["JOB", "Loader", "Named", "Origin", "absolute", "called", "pick", "recall", "remember"]
+
+JOB = "job.json"
+
+
+class Named(Stored):
+    """What `vqtok.obtain.Request` finds a tokenizer by."""
+
+    name: str
+    revision: str | None = None
+    subfolder: str | None = None
+    variant: str | None = None
+    filename: str | None = None
+    family: str | None = None
+    config: str | None = None
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+    def load(self, device: str, precision: str) -> VisualTokenizer:
+        """The tokenizer as it is in its folder; what is no tokenizer yet is converted first."""
+        from vqtok.obtain import obtain
+        from vqtok.tokenizer import VisualTokenizer
+
+        folder = obtain(**self.model_dump()).path
+        return VisualTokenizer.from_pretrained(
+            folder, device=device, precision=precision, variant=self.variant
+        )
+
+
+class Origin(Stored):
+    """`job.json`: where a data set's samples and codes came from, as whoever started it said it.
+
+    tokenizer  None where it was given as an object
+    """
+
+    version: Literal["vqtok-job/1"] = Field(default="vqtok-job/1", alias="schema")
+    source: list[str]
+    kind: str | None
+    tokenizer: Named | None
+
+
+def remember(store: Store, origin: Origin) -> None:
+    """Writes job.json, over that of an earlier run, whose tokenizer stays if this has no name."""
+    earlier = recall(store)
+    if origin.tokenizer is None and earlier is not None:
+        origin = origin.model_copy(update={"tokenizer": earlier.tokenizer})
+    data = origin.to_bytes()
+    if not (store.exists(JOB) and store.get(JOB) == data):
+        store.put(JOB, data)
+
+
+def recall(store: Store) -> Origin | None:
+    """None where nobody wrote it, or took it away before publishing."""
+    if not store.exists(JOB):
+        return None
+    return Origin.from_bytes(store.get(JOB), f"{store.url}/{JOB}")
+
+
+class Loader:
+    """`Job.load`: makes the tokenizer of a plan on a device; what goes elsewhere is its name.
+
+    named  None: there is only the object
+    held   one that is loaded already, for the process that it is in
+    """
+
+    def __init__(self, named: Named | None, held: VisualTokenizer | None, plan: Plan) -> None:
+        self.named = named
+        self._held = held
+        self._precision, self._preprocess = plan.tokenizer.precision, plan.preprocess
+
+    def __call__(self, device: str) -> VisualTokenizer:
+        import torch
+
+        held = self._held
+        if held is not None and (self.named is None or held.device == torch.device(device)):
+            return held
+        if self.named is None:
+            raise InputError("a tokenizer that is given as an object stays in its process")
+        tok = self.named.load(device, self._precision)
+        settings = type(tok.settings).model_validate_json(json.dumps(self._preprocess))
+        return tok if settings == tok.settings else tok.with_preprocess(**settings.model_dump())
+
+    def anywhere(self) -> Loader:
+        """The same for processes with another working directory: folders by their whole paths."""
+        other = copy(self)
+        if self.named is not None and Path(self.named.name).exists():
+            other.named = self.named.model_copy(update={"name": absolute(self.named.name)})
+        return other
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_held": None}
+
+
+def pick(device: str | None) -> str:
+    """The device, checked; for None and "auto" the accelerator that torch sees, or the CPU."""
+    import torch
+
+    from vqtok.codec import check_device
+
+    if device in (None, "auto"):
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    check_device(str(device))
+    return str(device)
+
+
+def called(name: str) -> str:
+    """What a plan calls a tokenizer: of a folder its own name, so that none says where it lies."""
+    path = Path(name)
+    if not path.is_dir():
+        return name
+    path = path.resolve()
+    return path.parent.name if path.name == "tokenizer" else path.name
+
+
+def absolute(path: str) -> str:
+    """A path or pattern of this machine from its root; a URL as it is."""
+    return path if "://" in path else os.path.abspath(os.path.expanduser(path))
