@@ -123,7 +123,8 @@ def test_a_shard_that_costs_three_workers(
         Local(processes=2, making=ToyWorker).run(job, range(5), Seen())
     assert str(error.value) == (
         f"shard 1, samples 4 to 7, has ended its worker 3 times; the last time: {reason}. All "
-        "other shards are done"
+        "other shards are done; "
+        "where a file brings decoders down, --decode-in processes lists it"
     )
     assert [record.shard for record in read_records(open_store(job.out))] == [0, 2, 3, 4]
     assert not list((tmp_path / "claims").iterdir())

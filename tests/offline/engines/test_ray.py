@@ -8,7 +8,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ import pytest
 from offline_toys import ToyWorker, contents, job_of, plan_of
 
 from vqtok.errors import ConfigError, LoadError, MismatchError, MissingExtraError
-from vqtok.offline.engines import ENGINES
+from vqtok.offline.engines import ENGINES, deaths
 from vqtok.offline.engines import ray as engine
 from vqtok.offline.engines.local import Local
 from vqtok.offline.engines.ray import Needs, Ray, places
@@ -50,14 +50,19 @@ def undisturbed(folder: Path, **job: Any) -> dict[str, bytes]:
     return finished(one)
 
 
+def settle(patch: pytest.MonkeyPatch) -> None:
+    """What Ray is to find in the environment."""
+    patch.setenv("PYTHONPATH", TESTS)
+    patch.setenv("RAY_AUTH_MODE", "disabled")
+    patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+
+
 @pytest.fixture(scope="module")
 def ray() -> Iterator[Any]:
     """Ray on this machine, whose workers find the toys."""
     found = pytest.importorskip("ray", reason="ray is not installed: it comes with vqtok[ray]")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", TESTS)
-        patch.setenv("RAY_AUTH_MODE", "disabled")
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        settle(patch)
         found.init("local", num_cpus=6, include_dashboard=False, log_to_driver=False)
         yield found
         found.shutdown()
@@ -144,12 +149,45 @@ def test_how_many_workers_a_cluster_gets(
 # --- one machine ----------------------------------------------------------------------------------
 
 
-def test_two_actors_make_the_same_bytes(tmp_path: Path, ray: Any) -> None:
-    told: list[int] = []
+class Seen:
+    """A watch that keeps what it is told, and lets a worker go on that waits to be seen."""
+
+    def __init__(self, note: Path) -> None:
+        self.note = note
+        self.shards: list[int] = []
+        self.under_way: list[tuple[int, int]] = []
+
+    def __call__(self, record: Record, timing: Timing | None) -> None:
+        self.shards.append(record.shard)
+
+    def working(self, shard: int, rows: int) -> None:
+        self.under_way.append((shard, rows))
+        if shard == 1:
+            self.note.unlink(missing_ok=True)
+
+
+class Seeable(ToyWorker):
+    """Has one row of shard 1, and goes on when that has been seen."""
+
+    def start(self, shard: int, beat: Beat) -> Future[str]:
+        if shard == 1:
+            beat(1)
+            note, end = Path(self.job.out).with_suffix(".unseen"), time.monotonic() + 20
+            while note.exists() and time.monotonic() < end:
+                time.sleep(0.05)
+        return super().start(shard, beat)
+
+
+def test_two_actors_make_the_same_bytes(
+    tmp_path: Path, ray: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "LOOK", 0.2)
+    seen = Seen(tmp_path / "ray.unseen")
+    seen.note.touch()
     job = job_of(tmp_path / "ray", broken=[5])
-    watch: Callable[[Record, Timing | None], None] = lambda record, _: told.append(record.shard)  # noqa: E731
-    Ray(actors=2, making=ToyWorker).run(job, range(5), watch)
-    assert sorted(told) == [0, 1, 2, 3, 4]
+    Ray(actors=2, making=Seeable).run(job, range(5), seen)
+    assert sorted(seen.shards) == [0, 1, 2, 3, 4]
+    assert (1, 1) in seen.under_way
     assert finished(job) == undisturbed(tmp_path / "one", broken=[5])
     assert ray.is_initialized()
 
@@ -160,17 +198,21 @@ def test_nothing_to_do(tmp_path: Path, ray: Any) -> None:
 
 def test_the_users_error_ends_a_job(tmp_path: Path, ray: Any) -> None:
     with pytest.raises(MismatchError) as error:
-        Ray(actors=2, making=ToyWorker).run(job_of(tmp_path, refuse=[2]), range(5), seen)
+        Ray(actors=1, making=ToyWorker).run(job_of(tmp_path, refuse=[2]), [2, 0], seen)
     assert str(error.value) == "this is not what was planned: seed: planned 0, now 1"
 
 
-def test_a_shard_that_costs_three_workers(tmp_path: Path, ray: Any) -> None:
+def test_a_shard_that_costs_workers(
+    tmp_path: Path, ray: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deaths, "LIVES", 2)  # each worker that starts takes seconds
     job = job_of(tmp_path, **{"raise": [1]})
     with pytest.raises(LoadError) as error:
-        Ray(actors=2, making=ToyWorker).run(job, range(3), seen)
+        Ray(actors=1, making=ToyWorker).run(job, range(3), seen)
     assert str(error.value) == (
-        "shard 1, samples 4 to 7, has ended its worker 3 times; the last time: ValueError: a bug. "
-        "All other shards are done"
+        "shard 1, samples 4 to 7, has ended its worker 2 times; the last time: ValueError: a bug. "
+        "All other shards are done; where a file brings decoders down, --decode-in processes lists "
+        "it"
     )
     assert [record.shard for record in read_records(open_store(job.out))] == [0, 2]
 
@@ -237,13 +279,13 @@ def test_no_gpus(tmp_path: Path, ray: Any, gpus: float | None, why: str) -> None
 
 
 @pytest.fixture
-def alone(ray: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Ray, not running in this process."""
-    ray.shutdown()
-    monkeypatch.setenv("PYTHONPATH", TESTS)
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    yield ray
-    ray.shutdown()
+def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Ray, not running in this process: what comes here has no more use for `ray`."""
+    found = pytest.importorskip("ray", reason="ray is not installed: it comes with vqtok[ray]")
+    found.shutdown()
+    settle(monkeypatch)
+    yield found
+    found.shutdown()
 
 
 @pytest.mark.slow
@@ -261,16 +303,19 @@ def test_a_node_goes_in_the_middle(tmp_path: Path, alone: Any) -> None:
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     nodes = [cluster.add_node(num_cpus=3) for _ in range(2)]
     cluster.wait_for_nodes()
+    going: list[threading.Thread] = []
     job = job_of(tmp_path / "ray", plan_of(80, 4), pause=0.1, broken=[5], lease=2.0)
 
     def watch(record: Record, timing: Timing | None) -> None:
-        if len(nodes) == 2 and len(read_records(open_store(job.out))) >= 3:
-            gone = nodes.pop()
-            threading.Thread(target=cluster.remove_node, args=(gone,)).start()
+        if not going and len(read_records(open_store(job.out))) >= 3:
+            going.append(threading.Thread(target=cluster.remove_node, args=(nodes.pop(), False)))
+            going[0].start()
 
     try:
         Ray(address=cluster.address, making=ToyWorker).run(job, range(20), watch)
     finally:
+        for each in going:
+            each.join()
         cluster.shutdown()
-    assert len(nodes) == 1
+    assert len(going) == 1
     assert finished(job) == undisturbed(tmp_path / "one", plan=plan_of(80, 4), broken=[5])

@@ -40,8 +40,10 @@ def refused(said: tuple[str, Any]) -> Any:
 def test_a_seat_makes_shards(tmp_path: Path) -> None:
     one = worker(job_of(tmp_path))
     assert one.ready() == ("ready", socket.gethostname())
+    assert one.far() is None
     assert [one.one(shard) for shard in (2, 0)] == [("done", None)] * 2
     assert one.one(2) == ("held", None)
+    assert one.far() == (0, 3)
     assert [record.shard for record in read_records(open_store(str(tmp_path)))] == [0, 2]
 
 
@@ -108,7 +110,8 @@ def test_a_shard_is_lost_with_its_third_worker() -> None:
         deaths.settle([1, 3])
     assert str(error.value) == (
         "shard 1, samples 4 to 7, has ended its worker 3 times (so have shards 3); the last time: "
-        "over 1. All other shards are done"
+        "over 1. All other shards are done; where a file brings decoders down, --decode-in "
+        "processes lists it"
     )
 
 
