@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clip_files import HEIGHT, WIDTH, clip_tokenizer, film, frames, view
+from clip_files import HEIGHT, WIDTH, clip_tokenizer, film, frames, heard, view
 from commandline import vqtok
 from PIL import Image
 from source_files import png, write, write_video
@@ -47,7 +47,7 @@ def test_figures_are_means_over_frames(name: str, tmp_path: Path) -> None:
     assert np.array_equal(frames(tmp_path / "back.mkv"), back)
     figures = f"PSNR {psnr(view(7), back).mean():6.2f} dB  SSIM {ssim(view(7), back).mean():.4f}"
     used = len(np.unique(codes.ids))
-    assert (done.status, done.err) == (0, padding(tok, "a.mkv", 7))
+    assert (done.status, heard(done)) == (0, padding(tok, "a.mkv", 7))
     assert done.out.splitlines() == [
         f"a.mkv  {figures}  7 frames",
         f"mean of 1  {figures}  {used} of 64 codes used",
@@ -76,7 +76,7 @@ def test_many_clips(tmp_path: Path) -> None:
     film(tmp_path / "in" / "b.mkv", 1)
     write(tmp_path / "in" / "c.mkv", b"no video")
     done = vqtok("reconstruct", tmp_path / "in", "-t", clip_tokenizer(), "-o", tmp_path / "out")
-    assert done.status == 1 and done.err.endswith("vqtok: skipped 1 of 3 clips\n")
+    assert done.status == 1 and heard(done).endswith("vqtok: skipped 1 of 3 clips\n")
     lines = done.out.splitlines()
     assert [line.rsplit("  ", 1)[1] for line in lines[:2]] == ["7 frames", "1 frame"]
     assert lines[2].startswith("mean of 2")
@@ -89,7 +89,7 @@ def test_a_clip_too_small_for_a_figure(tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = vqtok("reconstruct", tmp_path, "-t", clip_tokenizer(), "-o", out)
     assert done.status == 1
-    assert done.err == (
+    assert heard(done) == (
         "vqtok: skipped: 'a.mkv': SSIM with the window 'uniform7' needs pictures of at least 7 x 7 "
         "pixels; got 5 x 5\nvqtok: skipped 1 of 2 clips\n"
     )
@@ -170,7 +170,7 @@ def test_a_real_clip(name: str, tmp_path: Path) -> None:
     options = "-t", clip_tokenizer(name)
     tok = VisualTokenizer.from_pretrained(clip_tokenizer(name))
     done = vqtok("encode", file, *options)
-    assert (done.status, done.err) == (0, padding(tok, "real.mp4", 12))
+    assert (done.status, heard(done)) == (0, padding(tok, "real.mp4", 12))
     row = json.loads(done.out)
     assert row["size"] == [12, 62, 76]
     lines = write(tmp_path / "codes.jsonl", json.dumps(row))
