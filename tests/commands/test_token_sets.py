@@ -7,18 +7,19 @@ import re
 import shlex
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import typer
-from commandline import look, picture, pictures, vqtok
+from commandline import look, picture, pictures, tokenizer, vqtok
 
 from vqtok import cli
 from vqtok.offline import open_tokens
 
 OPTIONS = ("--size", "64", "--shard-size", "2", "--batch", "2")
-BAD = "the sample 'd.png' is not a picture in a format that Pillow reads here"
+BAD = "is not a picture in a format that Pillow reads here"
 USE = re.compile(r"\d+ of 1024 codes in use, \d+ unused\n")
 
 
@@ -71,6 +72,7 @@ def test_status_of_a_finished_set(made: Path) -> None:
         "rows: 4 of 5",
         "failed: 1 of 5 rows (decode 1)",
         f"  'd.png': decode: {BAD}",
+        f"records alone are read; vqtok verify {out} looks at the files",
         f"next: vqtok status {out} --failed; once mended, vqtok retry-failed {out}",
     ]
 
@@ -106,6 +108,32 @@ def test_status_of_something_else(tmp_path: Path) -> None:
         b"",
         f"vqtok: '{tmp_path}' holds no plan.json: it is no data set of tokens\n",
     )
+
+
+def test_status_waits_for_a_job_that_has_not_begun(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, naps = tmp_path / "tokens", []
+
+    def sleep(seconds: float) -> None:
+        naps.append(seconds)
+        if len(naps) == 2:
+            out.mkdir()
+        if len(naps) == 3:
+            shutil.copytree(made / "tokens", out, dirs_exist_ok=True)
+
+    monkeypatch.setattr("vqtok.commands.status.time", SimpleNamespace(sleep=sleep))
+    done = vqtok("status", out, "--watch")
+    assert (done.status, naps) == (0, [2.0, 2.0, 2.0])
+    assert done.err == f"vqtok: there is nothing at '{out}' yet; it is waited for\n"
+    assert done.out.startswith(f"{out}: finished\n")
+
+
+def test_status_does_not_wait_for_other_things_to_change(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("")
+    done = vqtok("status", tmp_path, "--watch")
+    message = f"vqtok: '{tmp_path}' holds no plan.json: it is no data set of tokens\n"
+    assert (done.status, done.err) == (2, message)
 
 
 # --- verify -----------------------------------------------------------------------------------
@@ -149,13 +177,36 @@ def test_verify_finds_other_pixels(copy: Path) -> None:
 def test_verify_without_its_source(copy: Path) -> None:
     gone = copy / "gone"
     told = json.loads((copy / "tokens/job.json").read_bytes())
-    (copy / "tokens/job.json").write_text(json.dumps({**told, "source": [str(gone)]}))
+    (copy / "tokens/job.json").write_text(
+        json.dumps({**told, "source": [str(gone)], "absolute": []})
+    )
     done = vqtok("verify", copy / "tokens", "--sample", "1%")
     assert (done.status, done.err) == (
         2,
         f"vqtok: '{copy / 'tokens'}' was made of '{gone}', and that cannot be read here: there is "
         f"no file or folder '{gone}'. Say where it is with --source\n",
     )
+
+
+def test_source_and_tokenizer_are_found_from_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures(tmp_path / "photos", "a.png")
+    shutil.copytree(tokenizer(), tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    assert vqtok("tokenize", "photos/*.png", "tokens", "--tokenizer", "model").status == 0
+    told = json.loads(Path("tokens/job.json").read_bytes())
+    assert (told["source"], told["absolute"]) == (["photos/*.png"], [f"{tmp_path}/photos/*.png"])
+    assert (told["tokenizer"]["name"], told["folder"]) == ("model", f"{tmp_path}/model")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    done = vqtok("verify", "../tokens", "--sample", "1")
+    assert (done.status, done.err) == (0, "")
+    assert "1 of 1 rows made again: 1 equal" in done.out
+    (tmp_path / "model").rename(tmp_path / "gone")
+    done = vqtok("verify", "../tokens", "--sample", "1")
+    assert done.status == 2
+    assert done.err.startswith("vqtok: the tokenizer of '../tokens' cannot be loaded here: ")
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from commandline import Result, picture, pictures, vqtok
 
 from vqtok.offline import open_tokens
 
-BAD = "the sample 'd.png' is not a picture in a format that Pillow reads here"
+BAD = "is not a picture in a format that Pillow reads here"
 ONE_BY_ONE = "vqtok: pictures of open sizes and whole clips go through the model one by one"
 OPTIONS = ("--size", "64", "--shard-size", "2", "--batch", "2")
 
@@ -138,6 +138,12 @@ def test_no_row_at_all_is_a_failure(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     done = tokenize(spoil(tmp_path / "photos"), tmp_path / "tokens")
     assert (done.status, done.err) == (1, "vqtok: not one row could be made\n")
+    out = tmp_path / "tokens"
+    assert done.out.splitlines()[1:] == [
+        "failed: 1 of 1 rows (decode 1)",
+        f"  'd.png': decode: {BAD}",
+        f"next: vqtok status {out} --failed; once mended: vqtok retry-failed {out}",
+    ]
 
 
 def test_the_bar_at_a_terminal(
@@ -217,6 +223,15 @@ def test_a_folder_with_other_things_is_no_place(source: Path, tmp_path: Path) ->
         b"",
         f"vqtok: '{tmp_path}' holds other files and no plan.json, so it is no data set to go on "
         "with; name a new folder\n",
+    )
+
+
+def test_memory_is_no_place(source: Path) -> None:
+    assert tokenize(source, "memory://tokens") == (
+        2,
+        b"",
+        "vqtok: 'memory://tokens' is the memory of this process and ends with it; name a folder, "
+        "or a URL of a store that lasts\n",
     )
 
 

@@ -1,11 +1,18 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import token_sets
+from token_rows import plan
 
 from vqtok.errors import InputError
 from vqtok.offline import histogram
-from vqtok.offline.histogram import usage_histogram
+from vqtok.offline.histogram import counted, usage_histogram
+from vqtok.offline.ledger import read_records
+from vqtok.offline.plan import Plan
+from vqtok.offline.store import open_store
 
 
 def figures(monkeypatch: pytest.MonkeyPatch, counts: object, **options) -> list[str]:
@@ -71,3 +78,33 @@ def test_counts_that_are_none(counts: list[float]) -> None:
     with pytest.raises(InputError) as error:
         usage_histogram(counts)
     assert str(error.value) == ("counts are numbers from 0 up, one a code, at least one above 0")
+
+
+# --- counts of a data set ---------------------------------------------------------------------
+
+
+def why_uncounted(of: Plan, records: object = ()) -> str:
+    with pytest.raises(InputError) as error:
+        counted(of, records, "OUT")
+    return str(error.value)
+
+
+def test_shards_are_counted_together(tmp_path: Path) -> None:
+    keys = ["a", "b", "c"]
+    of = plan(keys, shard_size=2)
+    rows = token_sets.write(tmp_path, of, keys)
+    counts = counted(of, read_records(open_store(str(tmp_path))), "OUT")
+    codes = np.concatenate([row.codes.ravel() for row in rows])
+    assert np.array_equal(counts, np.bincount(codes, minlength=64))
+
+
+def test_why_nobody_counted_is_told() -> None:
+    assert why_uncounted(plan(["a"], what="latents")) == (
+        "'OUT' holds latents and no codes: there is nothing to count"
+    )
+    large = plan(["a"])
+    size = large.tokenizer.model_copy(update={"codebook_size": 1 << 21})
+    assert why_uncounted(large.model_copy(update={"tokenizer": size})) == (
+        "'OUT' has ids of 2,097,152 codes; they are counted up to 1,048,576"
+    )
+    assert why_uncounted(plan(["a"])) == "'OUT' holds no codes yet: no shard with rows is done"

@@ -182,4 +182,14 @@ def test_lines_are_broken_between_words_and_in_long_ones() -> None:
 
 
 def test_letters_without_a_glyph_are_escaped() -> None:
-    assert printable("Ö ł\n人 \u200b\ud8ff") == "Ö ł \\u4eba \\u200b\\ud8ff"
+    assert printable("a «5°»\n人 \u200b\ud8ff \U0001f600") == (
+        "a «5°» \\u4eba \\u200b\\ud8ff \\U0001f600"
+    )
+
+
+def test_letters_are_drawn_as_themselves_or_escaped() -> None:
+    boxed = bytes(font_of(13).getmask("\uffff"))
+    for letter in map(chr, range(0xA1, 0x250)):
+        shown = printable(letter)
+        assert shown in (letter, f"\\u{ord(letter):04x}")
+        assert shown != letter or bytes(font_of(13).getmask(letter)) != boxed

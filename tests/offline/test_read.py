@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,27 @@ def test_a_place_that_is_not_there_is_an_index_error(tmp_path: Path) -> None:
         with pytest.raises(IndexError) as error:
             open_tokens(tmp_path)[place]
         assert str(error.value) == f"there are 7 rows; asked for {place}"
+
+
+def test_a_row_is_asked_for_by_number(tmp_path: Path) -> None:
+    made = token_sets.write(tmp_path, plan(KEYS), KEYS)
+    tokens = open_tokens(tmp_path)
+    assert same(tokens[np.int64(2)], made[2]) and same(tokens[torch.tensor(2)], made[2])
+    for place in ([1, 2], 1.0, "k1"):
+        with pytest.raises(TypeError) as error:
+            tokens[place]
+        assert str(error.value) == (
+            f"a row is asked for by a whole number, and several by a slice; got {place!r}. "
+            "For a list of numbers: [tokens[number] for number in numbers]"
+        )
+
+
+def test_a_set_tells_what_it_is(tmp_path: Path) -> None:
+    of = plan(KEYS, format="npy", **VIEWS)
+    token_sets.write(tmp_path, of, KEYS)
+    assert repr(open_tokens(tmp_path)) == (
+        f"TokenSet('{tmp_path}': 14 rows of 7 samples, npy, {of.tokenizer.name})"
+    )
 
 
 @pytest.mark.parametrize("name", list(FORMATS))
@@ -132,6 +154,65 @@ def test_an_unfinished_set_is_read_only_if_asked_for(tmp_path: Path) -> None:
         "is there with partial=True"
     )
     assert equal(open_tokens(tmp_path, partial=True), made[:3] + made[6:])
+
+
+def damage(path: Path) -> None:
+    """Other bytes, from the middle to near the end, as long as before."""
+    data = bytearray(path.read_bytes())
+    for place in range(len(data) // 3, len(data)):
+        data[place] ^= 0x55
+    path.write_bytes(bytes(data))
+
+
+FILES = {
+    "parquet": ["parquet"],
+    "bin": ["bin", "rows.parquet"],
+    "npy": ["codes.npy", "rows.parquet"],
+    "webdataset": ["tar"],
+}
+
+
+@pytest.mark.parametrize("name", list(FORMATS))
+def test_a_damaged_file_is_named(tmp_path: Path, name: str) -> None:
+    token_sets.write(tmp_path, plan(KEYS, shard_size=3, format=name), KEYS)
+    paths = [tmp_path / "shards" / f"00001.{ending}" for ending in FILES[name]]
+    damage(paths[-1])
+    tokens = open_tokens(tmp_path)
+    assert tokens[0].key == "k0"
+    with pytest.raises(LoadError) as error:
+        list(tokens)
+    named = " with ".join(f"'{path}'" for path in paths)
+    text = str(error.value)
+    assert text.startswith(f"{named} cannot be read: ") and "\n" not in text
+    assert text.endswith(
+        f"; `vqtok verify {tmp_path} --full` lists all files that are not as they were written"
+    )
+
+
+@pytest.mark.parametrize("name", list(FORMATS))
+def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
+    token_sets.write(tmp_path, plan(KEYS, shard_size=3, format=name), KEYS)
+    path = tmp_path / "shards" / f"00001.{FILES[name][0]}"
+    path.unlink()
+    with pytest.raises(LoadError) as error:
+        list(open_tokens(tmp_path))
+    assert str(error.value) == (
+        f"'{path}' is not there; `vqtok verify {tmp_path} --full` lists all files that are not as "
+        "they were written"
+    )
+
+
+@pytest.mark.parametrize("name", list(FORMATS))
+def test_no_flipped_byte_gives_an_error_of_a_library(tmp_path: Path, name: str) -> None:
+    token_sets.write(tmp_path, plan(KEYS, format=name), KEYS)
+    for path in sorted((tmp_path / "shards").iterdir()):
+        whole = path.read_bytes()
+        for place in range(3, len(whole), max(1, len(whole) // 40)):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x10]) + whole[place + 1 :])
+            with suppress(LoadError):  # some bytes are codes, and others are read by nobody
+                list(open_tokens(tmp_path))
+        path.write_bytes(whole)
+    assert len(list(open_tokens(tmp_path))) == 7
 
 
 def test_the_manifest_of_another_plan_is_refused(tmp_path: Path) -> None:

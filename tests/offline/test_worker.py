@@ -53,7 +53,7 @@ def test_the_record_counts_what_is_there(tmp_path: Path) -> None:
             index=1,
             rows=1,
             stage="decode",
-            reason="the sample '01.png' is not a picture in a format that Pillow reads here",
+            reason="is not a picture in a format that Pillow reads here",
         )
     ]
     assert record.histogram is not None and record.moments is None
@@ -119,10 +119,9 @@ def test_a_shard_of_failures_has_no_rows(tmp_path: Path) -> None:
 
 
 GONE = (
-    "nothing of shard 0 could be read, {count} samples: '00.png' (read: the file of the sample "
-    "'00.png' is not there); '01.png' (read: the file of the sample '01.png' is not there){more}. "
-    "Start again when the source is back, or pass --max-failed 100% (max_failed='100%') to list "
-    "them as failed"
+    "nothing of shard 0 could be read, {count} samples: '00.png' (read: its file is not there); "
+    "'01.png' (read: its file is not there){more}. Start again when the source is back, or pass "
+    "--max-failed 100% (max_failed='100%') to list them as failed"
 )
 
 
@@ -156,8 +155,8 @@ def test_many_samples_that_are_no_pictures(tmp_path: Path) -> None:
     with pytest.raises(LoadError) as error:
         made(work)
     assert str(error.value).startswith(
-        "nothing of shard 0 could be read, 8 samples: '00.png' (decode: the sample '00.png' is not "
-        "a picture in a format that Pillow reads here); "
+        "nothing of shard 0 could be read, 8 samples: '00.png' (decode: is not a picture in "
+        "a format that Pillow reads here); "
     )
     assert made(changed(work, all_may_fail=True)).record.rows == 0
 
@@ -170,7 +169,7 @@ def test_many_samples_do_not_fail_by_chance(tmp_path: Path) -> None:
             (root / f"{number:02d}.png").unlink()
         with pytest.raises(LoadError) as error:
             worker.make(0, quiet)
-    third = "; '02.png' (read: the file of the sample '02.png' is not there)"
+    third = "; '02.png' (read: its file is not there)"
     assert str(error.value) == GONE.format(count=8, more=third)
 
 

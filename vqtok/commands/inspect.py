@@ -10,11 +10,10 @@ from vqtok.commands.progress import note, say
 from vqtok.commands.setup import Setup
 from vqtok.errors import ConfigError, InputError, VqtokError, plural
 from vqtok.offline.here import Here
-from vqtok.offline.histogram import usage_histogram
+from vqtok.offline.histogram import counted, usage_histogram
 from vqtok.offline.inspect import contact_sheet
 from vqtok.offline.ledger import read_plan, read_records
 from vqtok.offline.read import open_tokens
-from vqtok.offline.records import unpack_histogram
 from vqtok.offline.store import open_store
 
 if TYPE_CHECKING:
@@ -74,13 +73,7 @@ def _source(found: Here, *, asked: bool) -> Source | None:
 def _histogram(out: str, places: Pictures) -> None:
     store = open_store(out)
     plan, records = read_plan(store), read_records(store)
-    packed = [record.histogram for record in records if record.histogram is not None]
-    if not packed:
-        raise InputError(
-            f"'{out}' has no counts of codes: it holds no codes, none yet, or ids of more than "
-            "2^20 codes"
-        )
-    counts = sum(unpack_histogram(each) for each in packed)
+    counts = counted(plan, records, out)
     title = f"Use of codes: {out}, by {plan.tokenizer.name}"
     places.save(usage_histogram(counts, title=title), places.place(""))
     note(f"{plural(len(records), 'shard')} counted")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ from contextlib import contextmanager
 
 import typer
 
+from vqtok.commands.bar import Bar, state
 from vqtok.commands.figures import duration, failed_lines, size_of, waits_of
 from vqtok.commands.progress import say
 from vqtok.errors import InputError, plural
@@ -28,7 +28,6 @@ __all__ = ["duration", "failed_lines", "go", "shown", "size_of", "waits_of"]
 
 INTERRUPTED = 130  # what shells say of a command that Ctrl-C ended
 LINES_EVERY = 10.0  # seconds, where there is no terminal
-BAR = 24
 
 
 def go(job: Job, launch: Launch, max_failed: MaxFailed, *, again: str, as_json: bool) -> int:
@@ -76,7 +75,7 @@ def shown(job: Job, *, speaks: bool) -> Iterator[Callable[[Progress], None]]:
         yield lambda progress: None
     elif sys.stderr.isatty():
         try:
-            yield lambda progress: _draw(label, progress)
+            yield Bar(label)
         finally:
             sys.stderr.write("\r\x1b[K")
     else:
@@ -94,28 +93,7 @@ class _Lines:
         now = time.monotonic()
         if now - self._last >= LINES_EVERY:
             self._last = now
-            say(f"{self._label}: {_state(progress)}")
-
-
-def _draw(label: str, progress: Progress) -> None:
-    part = progress.reached / max(1, progress.planned)
-    filled = round(BAR * part)
-    line = f"{label}  [{'#' * filled}{'-' * (BAR - filled)}]  {part:4.0%}  {_state(progress)}"
-    room = shutil.get_terminal_size().columns - 1
-    sys.stderr.write(f"\r\x1b[K{line[:room]}")
-    sys.stderr.flush()
-
-
-def _state(progress: Progress) -> str:
-    parts = [f"{progress.reached:,} of {progress.planned:,} rows"]
-    if progress.lost:
-        parts.append(f"{progress.lost:,} failed")
-    if progress.speed is not None and progress.seconds_left is not None:
-        parts.append(f"{progress.speed:,.1f} img/s")
-        parts.append(f"{duration(progress.seconds_left)} left")
-    if progress.wait_shares:
-        parts.append(f"waits: {waits_of(progress.wait_shares)}")
-    return ", ".join(parts)
+            say(f"{self._label}: {state(progress, progress.speed)}")
 
 
 # --- when it is done ------------------------------------------------------------------------------
@@ -131,9 +109,10 @@ def _summary(job: Job, manifest: Manifest) -> list[str]:
     lines = [f"{job.out}: {_what(plan, manifest)}"]
     if manifest.failed:
         lines += failed_lines(read_records(open_store(job.out)), manifest.planned)
-        lines.append(
-            f"  all of them: vqtok status {out} --failed; once mended: vqtok retry-failed {out}"
-        )
+        which = "  all of them" if manifest.rows else "next"
+        lines.append(f"{which}: vqtok status {out} --failed; once mended: vqtok retry-failed {out}")
+    if not manifest.rows:
+        return lines
     if manifest.codes is not None:
         use = manifest.codes
         lines.append(

@@ -7,13 +7,16 @@ import shlex
 import sys
 import time
 from dataclasses import asdict
+from pathlib import Path
 
 import typer
 
 from vqtok.commands.figures import duration, failed_lines, waits_of
-from vqtok.offline.ledger import failures, read_records
+from vqtok.commands.progress import say
+from vqtok.offline.ledger import PLAN, failures, read_records
 from vqtok.offline.status import Status, Working, status
 from vqtok.offline.store import Store, open_store
+from vqtok.sources.remote import place
 
 __all__ = ["run"]
 
@@ -23,7 +26,7 @@ EVERY = 2.0  # seconds, while somebody watches
 
 def run(out: str, *, as_json: bool, failed: bool, watch: bool) -> int:
     """Prints it, again and again where that is wanted; returns the exit status."""
-    store = open_store(out)
+    store = _awaited(out) if watch else open_store(out)
     if failed:
         _failed(store)
         return 0
@@ -36,6 +39,28 @@ def run(out: str, *, as_json: bool, failed: bool, watch: bool) -> int:
         if not watch or found.complete:
             return 0
         time.sleep(EVERY)
+
+
+def _awaited(out: str) -> Store:
+    """The store, as soon as there is something in it."""
+    told = False
+    while True:
+        store = _begun(out)
+        if store is not None:
+            return store
+        if not told:
+            say(f"there is nothing at '{out}' yet; it is waited for")
+            told = True
+        time.sleep(EVERY)
+
+
+def _begun(out: str) -> Store | None:
+    """None where a job has not written its plan yet."""
+    where = place(out)
+    if isinstance(where, Path) and not where.exists():
+        return None
+    store = open_store(out)
+    return None if not store.exists(PLAN) and store.is_empty() else store
 
 
 def _failed(store: Store) -> None:
@@ -94,6 +119,7 @@ def _next(found: Status) -> list[str]:
         return (
             [] if found.working else ["next: run its `vqtok tokenize` again; it goes on from here"]
         )
+    lines = [f"records alone are read; vqtok verify {out} looks at the files"]
     if found.lost:
-        return [f"next: vqtok status {out} --failed; once mended, vqtok retry-failed {out}"]
-    return []
+        lines.append(f"next: vqtok status {out} --failed; once mended, vqtok retry-failed {out}")
+    return lines

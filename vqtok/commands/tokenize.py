@@ -11,7 +11,7 @@ from vqtok.commands.jobs import go
 from vqtok.commands.named import named_by
 from vqtok.commands.progress import say
 from vqtok.commands.setup import Setup, settings_from
-from vqtok.errors import ConfigError
+from vqtok.errors import ConfigError, InputError
 from vqtok.offline.job import DecodeIn, SourceSpec
 from vqtok.offline.jobs import Asked, planned
 from vqtok.offline.launch import Launch, launch
@@ -80,6 +80,11 @@ class Request:
 
     def asked(self, setup: Setup, launching: Launching) -> Asked:
         """The same for `vqtok.offline`."""
+        if self.out.lower().startswith("memory:"):
+            raise InputError(
+                f"'{self.out}' is the memory of this process and ends with it; name a folder, or "
+                "a URL of a store that lasts"
+            )
         named, clips = named_by(setup), self.clips()
         setup = replace(setup, name=named.name)
         what: Any = self.what

@@ -137,7 +137,8 @@ def retry_failed(
     if isinstance(tokenizer, str | os.PathLike):
         given = Named(name=os.fspath(tokenizer))
     found = here(os.fspath(out), source=spec, tokenizer=given, device=device)
-    chosen = launch(engine, processes, rank, engine_settings)
+    held = tokenizer is not None and not isinstance(tokenizer, str | os.PathLike)
+    chosen = launch(engine, processes, rank, engine_settings, "cpu" if held else device)
     if is_settled(found):
         return finalize(found.store)
     job = retry_job(found, chosen, decoders, decode_in)

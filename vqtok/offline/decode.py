@@ -121,12 +121,13 @@ class Decoder:
         """What a record says of a sample that has no rows."""
         if stage == "decode" and isinstance(error, OSError):  # frames are read as they are decoded
             stage = "read"
+        key = self.source.keys[index]
         return Failure(
-            key=self.source.keys[index],
+            key=key,
             index=index,
             rows=len(self.plan.view_names),
             stage=stage,
-            reason=reason_of(error),
+            reason=reason_of(error, key),
         )
 
     def read(self, index: int) -> Sample:
@@ -252,8 +253,24 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def reason_of(error: BaseException | str) -> str:
-    """One line, the same on every machine: addresses of objects in memory are left out."""
+def reason_of(error: BaseException | str, key: str | None = None) -> str:
+    """One line, the same on every machine: addresses of objects in memory are left out.
+
+    key  of the sample that it is told of, whose name is left out at the beginning
+    """
     text = str(error) if isinstance(error, str) else str(error) or type(error).__name__
+    text = text if key is None else _unnamed(text, key)
     line = re.sub(r"0x[0-9a-fA-F]{6,}", "0x...", " ".join(text.split()))
     return line if len(line) <= LONGEST_REASON else f"{line[: LONGEST_REASON - 3]}..."
+
+
+def _unnamed(text: str, key: str) -> str:
+    name = f"the sample {key!r}"
+    for begin, instead in (
+        (f"{name} ", ""),
+        (f"{name}: ", ""),
+        (f"the file of {name} ", "its file "),
+    ):
+        if text.startswith(begin):
+            return instead + text.removeprefix(begin)
+    return text

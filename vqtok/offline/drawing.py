@@ -12,12 +12,12 @@ __all__ = ["INK", "LETTERS", "PALE", "fitted", "font_of", "printable", "wrapped"
 
 INK, PALE = (34, 34, 34), (130, 130, 130)
 LETTERS = 13  # pixels high
-LAST_DRAWN = "\u024f"  # of the letters that the font has
+NO_LETTER = "\uffff"  # is drawn as the box that stands for all that a font has not
 
 
 @cache
 def font_of(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Pillow's own font; it has Latin letters."""
+    """Pillow's own font; it has ASCII and a few signs more, and no accented letters."""
     return ImageFont.load_default(size)
 
 
@@ -25,11 +25,27 @@ def printable(text: str) -> str:
     """One line of letters that the font has; others as \\u4f60, so that keys can still be told."""
     line = " ".join(text.split())
     return "".join(
-        letter
-        if letter <= LAST_DRAWN and letter.isprintable()
-        else letter.encode("ascii", "backslashreplace").decode()
+        letter if letter.isprintable() and _is_drawn(letter) else _escaped(letter)
         for letter in line
     )
+
+
+@cache
+def _is_drawn(letter: str) -> bool:
+    """Whether the font has it; which letters those are differs between versions of Pillow."""
+    if letter.isascii():
+        return True
+    font = font_of(LETTERS)
+    try:
+        found, box = font.getmask(letter), font.getmask(NO_LETTER)
+    except UnicodeError:  # of a font without FreeType, or half of a pair
+        return False
+    return (found.size, bytes(found)) != (box.size, bytes(box))
+
+
+def _escaped(letter: str) -> str:
+    wide = ord(letter) > 0xFFFF
+    return f"\\U{ord(letter):08x}" if wide else f"\\u{ord(letter):04x}"
 
 
 def wrapped(text: str, width: float, size: int, lines: int) -> list[str]:

@@ -77,9 +77,9 @@ def here(
     store = open_store(out)
     plan, origin = read_plan(store), recall(store)
     if source is None and origin is not None:
-        source = SourceSpec(tuple(origin.source), origin.kind)
+        source = SourceSpec(origin.sources(), origin.kind)
     if tokenizer is None and origin is not None:
-        tokenizer = origin.tokenizer
+        tokenizer = origin.named()
     loader = None
     if isinstance(tokenizer, Named):
         loader, device = Loader(tokenizer, None, plan), pick(device)

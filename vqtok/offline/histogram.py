@@ -2,18 +2,46 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from vqtok.errors import InputError
 from vqtok.offline.drawing import INK, LETTERS, PALE, write
+from vqtok.offline.records import LARGEST_HISTOGRAM, unpack_histogram
 
-__all__ = ["usage_histogram"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from vqtok.offline.plan import Plan
+    from vqtok.offline.records import Record
+
+__all__ = ["counted", "usage_histogram"]
 
 SMOOTH = 2  # drawn so many times larger, then reduced
 LEFT, RIGHT, TOP, BOTTOM = 104, 24, 64, 60  # margins
 CURVE, REST, GRID = (38, 98, 175), (244, 238, 230), (226, 226, 226)
+
+
+def counted(plan: Plan, records: Iterable[Record], name: str) -> npt.NDArray[np.int64]:
+    """How often each code came in all shards, (K,); an `InputError` says why nobody counted.
+
+    name  of the data set, for the message
+    """
+    if not plan.with_codes:
+        raise InputError(f"'{name}' holds latents and no codes: there is nothing to count")
+    if plan.tokenizer.codebook_size > LARGEST_HISTOGRAM:
+        raise InputError(
+            f"'{name}' has ids of {plan.tokenizer.codebook_size:,} codes; they are counted up to "
+            f"{LARGEST_HISTOGRAM:,}"
+        )
+    packed = [record.histogram for record in records if record.histogram is not None]
+    counts = sum((unpack_histogram(each) for each in packed), np.zeros(1, np.int64))
+    if not counts.any():
+        raise InputError(f"'{name}' holds no codes yet: no shard with rows is done")
+    return counts
 
 
 def usage_histogram(

@@ -125,8 +125,7 @@ def carry_out(
     if not store.put_if_absent(PLAN, job.plan.to_bytes()):
         job = replace(job, plan=_agreed(store, job.plan))
     if isinstance(job.load, Loader):
-        paths, kind = list(job.source.paths), job.source.kind
-        remember(store, Origin(source=paths, kind=kind, tokenizer=job.load.named))
+        remember(store, Origin.of(job.source.paths, job.source.kind, job.load.named))
     if not launch.here:
         job = _anywhere(job)
     together = job.attempt > 0 and isinstance(launch.engine, Ranks)

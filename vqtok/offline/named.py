@@ -6,8 +6,10 @@ compared with the plan wherever it is used.
 
 from __future__ import annotations
 
+import glob
 import json
 import os
+from collections.abc import Sequence
 from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -53,20 +55,54 @@ class Named(Stored):
 class Origin(Stored):
     """`job.json`: where a data set's samples and codes came from, as whoever started it said it.
 
+    absolute   the same sources from the root of that machine, for other working directories
     tokenizer  None where it was given as an object
+    folder     the whole path of the tokenizer, where it is a folder
     """
 
     version: Literal["vqtok-job/1"] = Field(default="vqtok-job/1", alias="schema")
     source: list[str]
+    absolute: list[str] = Field(default_factory=list)
     kind: str | None
     tokenizer: Named | None
+    folder: str | None = None
+
+    @classmethod
+    def of(cls, source: Sequence[str], kind: str | None, tokenizer: Named | None) -> Origin:
+        """As they are named in this working directory."""
+        folder = None
+        if tokenizer is not None and Path(tokenizer.name).exists():
+            folder = absolute(tokenizer.name)
+        return cls(
+            source=list(source),
+            absolute=[absolute(path) for path in source],
+            kind=kind,
+            tokenizer=tokenizer,
+            folder=folder,
+        )
+
+    def sources(self) -> tuple[str, ...]:
+        """As they were named, where these are here, else by their whole paths if those are."""
+        here = all(map(_is_there, self.source))
+        there = self.absolute and all(map(_is_there, self.absolute))
+        return tuple(self.absolute if there and not here else self.source)
+
+    def named(self) -> Named | None:
+        """The tokenizer likewise."""
+        if self.tokenizer is None or self.folder is None or Path(self.tokenizer.name).exists():
+            return self.tokenizer
+        if not Path(self.folder).exists():
+            return self.tokenizer
+        return self.tokenizer.model_copy(update={"name": self.folder})
 
 
 def remember(store: Store, origin: Origin) -> None:
     """Writes job.json, over that of an earlier run, whose tokenizer stays if this has no name."""
     earlier = recall(store)
     if origin.tokenizer is None and earlier is not None:
-        origin = origin.model_copy(update={"tokenizer": earlier.tokenizer})
+        origin = origin.model_copy(
+            update={"tokenizer": earlier.tokenizer, "folder": earlier.folder}
+        )
     data = origin.to_bytes()
     if not (store.exists(JOB) and store.get(JOB) == data):
         store.put(JOB, data)
@@ -135,6 +171,14 @@ def called(name: str) -> str:
         return name
     path = path.resolve()
     return path.parent.name if path.name == "tokenizer" else path.name
+
+
+def _is_there(path: str) -> bool:
+    """Whether there is such a file or folder, or one of a pattern; of a URL, it is taken so."""
+    if "://" in path:
+        return True
+    path = os.path.expanduser(path)
+    return os.path.exists(path) or bool(glob.glob(path, recursive=True))
 
 
 def absolute(path: str) -> str:

@@ -12,6 +12,7 @@ one for each row, and the sampler each for many rows. Sets in npy or bin are rea
 
 from __future__ import annotations
 
+import operator
 import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from vqtok.errors import ConfigError, InputError, LoadError, MismatchError
+from vqtok.errors import ConfigError, InputError, LoadError, MismatchError, plural
 from vqtok.offline.choice import Choice, choice_of
 from vqtok.offline.ledger import done, read_plan, read_records
 from vqtok.offline.manifest import MANIFEST, Manifest, manifest_of
@@ -97,6 +98,11 @@ class TokenSet(Sequence[Row]):
         """Of the data set."""
         return self.manifest.dataset_sha256
 
+    def __repr__(self) -> str:
+        rows, samples = plural(len(self), "row"), plural(self.plan.source.samples, "sample")
+        made = f"{self.plan.format}, {self.plan.tokenizer.name}"
+        return f"TokenSet({self._shelf.url!r}: {rows} of {samples}, {made})"
+
     def __len__(self) -> int:
         return self._starts[-1]
 
@@ -107,6 +113,13 @@ class TokenSet(Sequence[Row]):
     def __getitem__(self, index: int | slice) -> Row | list[Row]:
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
+        try:
+            index = operator.index(index)
+        except TypeError:
+            raise TypeError(
+                f"a row is asked for by a whole number, and several by a slice; got {index!r}. "
+                "For a list of numbers: [tokens[number] for number in numbers]"
+            ) from None
         if not -len(self) <= index < len(self):
             raise IndexError(f"there are {len(self)} rows; asked for {index}")
         index %= len(self)

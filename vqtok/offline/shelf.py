@@ -6,11 +6,13 @@ It can be pickled and forked: what is open stays behind, and is opened again ove
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import accumulate, groupby
 from typing import TYPE_CHECKING, NamedTuple
 
-from vqtok.offline.formats import FORMATS, ShardReader
+from vqtok.errors import LoadError, MissingExtraError
+from vqtok.offline.formats import FORMATS, SHARDS, ShardReader
 from vqtok.offline.rows import Row, Rows
 from vqtok.offline.store import Store, open_store
 from vqtok.sources.shared import Shared
@@ -105,7 +107,11 @@ class _Reader:
         self, store: Store, files: Sequence[Sequence[str]], plan: Plan, held: Shared
     ) -> None:
         kind = FORMATS[plan.format]
-        self._parts: list[ShardReader] = [kind.read(store, names, plan, held) for names in files]
+        self._store, self._files = store, files
+        self._parts: list[ShardReader] = []
+        for names in files:
+            with _telling(store, names):
+                self._parts.append(kind.read(store, names, plan, held))
         self._starts = [0, *accumulate(len(part) for part in self._parts)]
         pairs = list(zip(self._starts[:-1], self._parts, strict=True))
         inner = [start + block for start, part in pairs for block in part.blocks[:-1]]
@@ -118,20 +124,42 @@ class _Reader:
 
     def rows(self, start: int, stop: int) -> Rows:
         """Across parts."""
-        pairs = zip(self._starts[:-1], self._parts, strict=True)
-        return Rows.concat(
-            [
-                part.rows(max(start - first, 0), min(stop - first, len(part)))
-                for first, part in pairs
-                if start < first + len(part) and stop > first
-            ]
-        )
+        found = []
+        for first, part, names in zip(self._starts[:-1], self._parts, self._files, strict=True):
+            if start < first + len(part) and stop > first:
+                with _telling(self._store, names):
+                    found.append(part.rows(max(start - first, 0), min(stop - first, len(part))))
+        return Rows.concat(found)
 
     def heads(self) -> tuple[list[str], list[str]]:
         """Across parts."""
-        found = [part.heads() for part in self._parts]
+        found = []
+        for part, names in zip(self._parts, self._files, strict=True):
+            with _telling(self._store, names):
+                found.append(part.heads())
         keys = [key for each, _ in found for key in each]
         return keys, [view for _, each in found for view in each]
+
+
+@contextmanager
+def _telling(store: Store, names: Sequence[str]) -> Iterator[None]:
+    """What reading damaged files raises becomes one sentence that names them."""
+    try:
+        yield
+    except (MemoryError, MissingExtraError):
+        raise
+    except Exception as error:  # libraries raise all kinds of things on bytes that are not theirs
+        raise LoadError(_damage(store, names, error)) from error
+
+
+def _damage(store: Store, names: Sequence[str], error: Exception) -> str:
+    paths = {name: f"'{store.url}/{SHARDS}{name}'" for name in names}
+    gone = [path for name, path in paths.items() if not store.exists(SHARDS + name)]
+    hint = f"`vqtok verify {store.url} --full` lists all files that are not as they were written"
+    if gone:
+        return f"{', '.join(gone)} {'is' if len(gone) == 1 else 'are'} not there; {hint}"
+    reason = " ".join((str(error) or type(error).__name__).split())
+    return f"{' with '.join(paths.values())} cannot be read: {reason}; {hint}"
 
 
 def _own(rows: Rows) -> Rows:
