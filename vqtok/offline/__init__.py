@@ -17,7 +17,7 @@ shards/00000_1.*      the rows that a first retry brought
 done/00000.json       the record of shard 0; done/00000_1.json that of its first retry
 timings/00000.json    seconds, host and device, for `status`; no part of the data
 claims/00000          who works on shard 0 now; gone when it is done
-job.json              source and tokenizer, as named and by whole paths, for later verbs; no part of the data
+job.json              where source and tokenizer were, for later verbs; no part of the data
 manifest.json         when all is done: a function of plan and records alone
 README.md             a dataset card; `datasets.load_dataset` reads the folder through it
 
