@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable
 
 from vqtok.errors import LoadError
+from vqtok.offline.ledger import News
 from vqtok.offline.plan import Plan
 
 __all__ = ["LIVES", "Deaths"]
@@ -25,6 +26,14 @@ class Deaths:
     def lost(self) -> set[int]:
         """Shards that are not tried again."""
         return {shard for shard, n in self._deaths.items() if shard is not None and n >= LIVES}
+
+    def next_of(self, left: deque[int], news: News) -> int | None:
+        """Takes shards out of `left` up to one that is neither lost nor done."""
+        while left:
+            shard = left.popleft()
+            if shard not in self.lost and not news.of(shard):
+                return shard
+        return None
 
     def count(self, shard: int | None, reason: str) -> None:
         """A worker died over a shard; or over none, which raises a LoadError the third time."""

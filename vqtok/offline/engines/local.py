@@ -131,16 +131,9 @@ class _Crew:
     def _hand_out(self) -> None:
         for member in self._members:
             if member.ready and member.shard is None:
-                shard = self._next()
+                shard = self._deaths.next_of(self._left, self._news)
                 if shard is not None:
                     member.give(shard)
-
-    def _next(self) -> int | None:
-        while self._left:
-            shard = self._left.popleft()
-            if shard not in self._deaths.lost and not self._news.of(shard):
-                return shard
-        return None
 
     def _listen(self) -> None:
         pipes: dict[Any, _Member] = {member.pipe: member for member in self._members}

@@ -235,18 +235,11 @@ class _Crew:
     def _hand_out(self) -> None:
         for member in self._members:
             if member.task is None:
-                shard = self._next()
+                shard = self._deaths.next_of(self._left, self._news)
                 if shard is not None:
                     member.shard, member.done = shard, None
                     member.since = time.monotonic()
                     member.task = member.actor.one.remote(shard)
-
-    def _next(self) -> int | None:
-        while self._left:
-            shard = self._left.popleft()
-            if shard not in self._deaths.lost and not self._news.of(shard):
-                return shard
-        return None
 
     def _listen(self) -> None:
         tasks = {member.task: member for member in self._members if member.task is not None}

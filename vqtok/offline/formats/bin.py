@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vqtok.errors import LoadError
-from vqtok.offline.formats import FORMATS, Files, blocks_of, file_bytes, held_bytes, only
-from vqtok.offline.formats.parquet import open_parquet
+from vqtok.offline.formats import FORMATS, Files, file_bytes, held_bytes, only
+from vqtok.offline.indexed import INDEX, IndexedReader
 from vqtok.offline.rows import Rows
 from vqtok.offline.tables import (
     arrow,
@@ -35,9 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Bin", "Reader"]
 
-CODES, LATENTS, INDEX = ".bin", ".latents.bin", ".rows.parquet"
-# Rows whose table is turned into Python at once: few, for those who read here and there.
-BLOCK = 16
+CODES, LATENTS = ".bin", ".latents.bin"
 
 
 class Bin:
@@ -67,12 +65,11 @@ class Bin:
         return Reader(store, names, plan)
 
 
-class Reader:
-    """Rows of one shard; the table is read at once."""
+class Reader(IndexedReader):
+    """Rows of one shard."""
 
     def __init__(self, store: Files, names: Sequence[str], plan: Plan) -> None:
-        self._table = open_parquet(store, only(names, INDEX)).read(use_threads=False)
-        self.blocks = blocks_of(len(self._table), BLOCK)
+        super().__init__(store, names)
         self._codes = self._latents = None
         self._depth = plan.tokenizer.depth
         if plan.with_codes:
@@ -82,9 +79,6 @@ class Reader:
             self._latents = file_bytes(store, only(names, LATENTS)).view("<f2")
         arrays = held_bytes(self._codes) + held_bytes(self._latents)
         self.nbytes: int = self._table.nbytes + arrays
-
-    def __len__(self) -> int:
-        return len(self._table)
 
     def rows(self, start: int, stop: int) -> Rows:
         """See `ShardReader`."""
@@ -96,10 +90,6 @@ class Reader:
             shapes = stored_shapes(table["latents_shape"])
             latents = _cut(self._latents, table, "latents_", shapes)
         return rows_of(table, codes, latents)
-
-    def heads(self) -> tuple[list[str], list[str]]:
-        """See `ShardReader`."""
-        return self._table["key"].to_pylist(), self._table["view"].to_pylist()
 
 
 def _flat(arrays: Any, dtype: str) -> bytes:

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vqtok.errors import ConfigError, InputError, LoadError
-from vqtok.offline.formats import FORMATS, Files, blocks_of, held_bytes, only
-from vqtok.offline.formats.parquet import open_parquet
+from vqtok.offline.formats import FORMATS, Files, held_bytes, only
+from vqtok.offline.indexed import INDEX, IndexedReader
 from vqtok.offline.plan import clip_frames
 from vqtok.offline.rows import Rows
 from vqtok.offline.tables import dtype_of, row_group_size, rows_of, table_of, to_parquet
@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Npy", "Reader"]
 
-CODES, LATENTS, INDEX = ".codes.npy", ".latents.npy", ".rows.parquet"
-# Rows whose table is turned into Python at once: few, for those who read here and there.
-BLOCK = 16
+CODES, LATENTS = ".codes.npy", ".latents.npy"
 OTHERS = "parquet, webdataset and bin hold several"
 OPEN = ("native", "extend")
 
@@ -64,19 +62,15 @@ class Npy:
         return Reader(store, names, plan)
 
 
-class Reader:
-    """Rows of one shard; the table is read at once."""
+class Reader(IndexedReader):
+    """Rows of one shard."""
 
     def __init__(self, store: Files, names: Sequence[str], plan: Plan) -> None:
-        self._table = open_parquet(store, only(names, INDEX)).read(use_threads=False)
-        self.blocks = blocks_of(len(self._table), BLOCK)
+        super().__init__(store, names)
         self._codes = self._array(store, names, CODES) if plan.with_codes else None
         self._latents = self._array(store, names, LATENTS) if plan.with_latents else None
         arrays = held_bytes(self._codes) + held_bytes(self._latents)
         self.nbytes: int = self._table.nbytes + arrays
-
-    def __len__(self) -> int:
-        return len(self._table)
 
     def rows(self, start: int, stop: int) -> Rows:
         """See `ShardReader`."""
@@ -86,10 +80,6 @@ class Reader:
             for array in (self._codes, self._latents)
         ]
         return rows_of(table, *arrays)
-
-    def heads(self) -> tuple[list[str], list[str]]:
-        """See `ShardReader`."""
-        return self._table["key"].to_pylist(), self._table["view"].to_pylist()
 
     def _array(self, store: Files, names: Sequence[str], ending: str) -> npt.NDArray[Any]:
         name = only(names, ending)
