@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ROWS = """
 errors
 registry contents types precision pictures sheets zoo frames layouts extras files truncation
-search estimators vocab resize sequences videos
+search estimators vocab resize sequences strides videos
 quantizers architectures metrics geometry readers movies
 autoencoders preprocess streams
 checkpoints fingerprint probe hub attach card batches token_ids sources

@@ -25,7 +25,8 @@ PATTERNS = {
     "command": re.compile(r"(?:(?<=run vqtok )|(?<=use vqtok )|(?<=`vqtok ))[a-z][a-z-]*"),
     "member": re.compile(r"(?<![`\w])[A-Z]\w+(?:\.[a-z_]\w*)+"),
 }
-LAUNCHER = {"--head", "--multi_gpu", "--nproc-per-node", "--sparse"}  # of other programs
+# Of other programs.
+LAUNCHER = {"--data-binary", "--head", "--multi_gpu", "--nproc-per-node", "--sparse"}
 ARGUMENT = re.compile(r"(?<![\w.\"'-])([a-z_][a-z0-9_]*)=(?!=)")
 
 
@@ -124,8 +125,10 @@ def names() -> tuple[set[str], set[str], dict[str, set[str]]]:
 
 @cache
 def variables() -> set[str]:
-    """Environment variables: strings that stand alone in the code, as an argument or a key."""
-    return {
+    """Environment variables: strings that stand alone in the code, and settings of the server."""
+    from vqtok.serve.settings import PREFIX, ServeSettings
+
+    return {PREFIX + name.upper() for name in ServeSettings.model_fields} | {
         node.value
         for tree in trees()
         for node in ast.walk(tree)

@@ -11,7 +11,7 @@ import pytest
 from preprocess_pictures import NATIVE, SETTINGS
 
 from vqtok.errors import ConfigError, LoadError, UnknownNameError
-from vqtok.preprocess import Preprocess
+from vqtok.preprocess import Preprocess, parse_size
 
 RESIZES = (
     "adm-box-bicubic, opencv-u8-bilinear, pillow-bicubic, pillow-bilinear, pillow-lanczos, "
@@ -231,3 +231,25 @@ def test_a_size_for_settings_that_fix_none_needs_a_policy() -> None:
         "policy 'native' keeps each picture's own size; with size=64 say how to bring them to it: "
         "policy='center', 'stretch' or 'pad'"
     )
+
+
+def test_sizes_as_people_write_them() -> None:
+    assert parse_size("256") == 256
+    assert parse_size("256x384") == (256, 384)
+    for text in ("", "256x", "x", "-8", "8x8x8", "1e3", "1234567"):
+        with pytest.raises(ConfigError) as error:
+            parse_size(text, "size")
+        assert str(error.value) == (
+            f"size is a number, or HEIGHTxWIDTH such as 256x384; got {text!r}"
+        )
+
+
+def test_choices_of_size_and_policy() -> None:
+    now = Preprocess(size=256, stride=8)
+    assert now.chosen() == {}
+    assert now.chosen(128) == {"size": 128}
+    assert now.chosen(policy="pad") == {"policy": "pad"}
+    assert now.chosen((8, 16), "stretch") == {"size": (8, 16), "policy": "stretch"}
+    assert now.chosen(policy="adm") == {"policy": "adm", "resize": "adm-box-bicubic"}
+    published = Preprocess.preset("torchvision", 64).changed(resize="pillow-lanczos")
+    assert published.chosen(32, "torchvision") == {"size": 32, "policy": "torchvision"}

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from vqtok import probe
 from vqtok.errors import LoadError, MismatchError
+from vqtok.tokenizer import VisualTokenizer
 
 
 @pytest.fixture
@@ -135,4 +136,21 @@ def test_probe_of_other_codes(folder: Path) -> None:
     assert str(error.value) == (
         f"{probe.file_of(folder)} belongs to another model: its ids have the shape {shape}, this "
         f"model's {(*shape, 2)}"
+    )
+
+
+def test_at_the_start_a_loaded_model_is_compared_with_its_folder(tmp_path: Path) -> None:
+    tiny.tokenizer().save_pretrained(tmp_path, variant="fp16")
+    tok = VisualTokenizer.from_pretrained(tmp_path, variant="fp16")
+    assert probe.check_at_start(tok.model, "ieee32", "fp16").verdict == "exact"
+    assert probe.check_at_start(tok.model, "ieee32").verdict == "unchecked"
+    assert probe.check_at_start(tiny.model(), "ieee32").verdict == "unchecked"
+    with torch.no_grad():
+        tok.model.encoder.conv_in.bias += 1
+    result = probe.check(tmp_path, tok.model, "ieee32", "fp16")
+    with pytest.raises(MismatchError) as error:
+        probe.check_at_start(tok.model, "ieee32", "fp16")
+    assert str(error.value) == (
+        f"the tokenizer in '{tmp_path}' does not compute here what it did where it was saved: "
+        f"{result}"
     )

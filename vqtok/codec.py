@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -9,20 +11,18 @@ from torch import Tensor
 
 from vqtok.autoencoders import AutoencoderBase
 from vqtok.autoencoders.building import execution_device
-from vqtok.autoencoders.grids import by
 from vqtok.autoencoders.latents import encode_latents
-from vqtok.errors import CodesError, ConfigError, ImageError, InputError, MismatchError
+from vqtok.errors import ConfigError, ImageError, InputError, MismatchError
 from vqtok.layouts import integers
 from vqtok.metrics.pixels import to_uint8
 from vqtok.pictures import Pixels
-from vqtok.precision import Precision, check_precision
+from vqtok.precision import Precision, arithmetic, check_precision
 from vqtok.preprocess import Preprocess
+from vqtok.strides import Scales, check_codes
 from vqtok.types import Codes, Fingerprint
 from vqtok.vocab import VisualVocab
 
-__all__ = ["TorchCodec", "check_device", "check_parts", "check_sizes"]
-
-Scales = tuple[tuple[int, int], ...]
+__all__ = ["TorchCodec", "check_device", "check_parts"]
 
 
 def check_device(device: str | int | torch.device) -> None:
@@ -66,29 +66,6 @@ def check_parts(model: AutoencoderBase, settings: Preprocess, vocab: VisualVocab
         raise MismatchError(f"preprocessing with {named} does not fit the model: {error}") from None
 
 
-def check_sizes(model: AutoencoderBase, codes: Codes) -> None:
-    """Raises where codes claim to stand for more pixels than their grid does, or for too few.
-
-    Less than a grid stands for is what remains when repeated frames and edges are cut off: they
-    never fill a whole token. 0 is a side that is not known.
-    """
-    grid = codes.scales[-1] if codes.scales else codes.grid
-    if len(grid) != len(model.stride) and model.only_size is None:
-        return  # a sequence that does not say of which grid
-    most = model.size_of(grid)
-    less = tuple(cells - 1 for cells in grid)
-    least = [1] * len(most)
-    if model.only_size is None:
-        least = [max(0, side) + 1 for side in model.size_of(less)]
-    for size in codes.sizes.tolist():
-        ranges = zip(size, least, most, strict=False)
-        if any(side and not low <= side <= high for side, low, high in ranges):
-            raise CodesError(
-                f"a grid of {by(grid)} codes stands for {by(least)} to {by(most)} pixels, "
-                f"{'frames, ' * (len(most) == 3)}height and width; got the size {size}"
-            )
-
-
 class TorchCodec:
     """A model, put in eval mode, its fingerprint, and the arithmetic to run it in."""
 
@@ -123,7 +100,7 @@ class TorchCodec:
 
     def _of_pictures(self, ids: Tensor, pixels: Pixels) -> Codes:
         size = pixels.shape[1:-1]
-        return self._codes(ids, size, self.model.quantize.scales_of(self.model.grid_of(size)))
+        return self._codes(ids, size, self.scales_at(size))
 
     def decode(self, codes: Codes) -> Pixels:
         """See `Codec.decode`."""
@@ -137,6 +114,34 @@ class TorchCodec:
             vectors: Tensor = self.model.quantize.decode(ids.to(self.model.device), grid)
         return vectors
 
+    def quantized(self, latents: npt.NDArray[np.float32]) -> Codes:
+        """Latents (N, D, *grid) before quantization, as `encode_latents` gives them -> codes.
+
+        They do not tell the sizes of pictures, or how much of a clip was repeated.
+        """
+        ids = self._quantized(_floats(latents))
+        scales = self.scales_of(latents.shape[2:])
+        return self._codes(ids, (0,) * len(self.model.stride), scales)
+
+    def decode_latents(self, latents: npt.NDArray[np.float32]) -> Pixels:
+        """Latents (N, D, *grid) before quantization -> what decoding their codes gives."""
+        return self.decode(self.quantized(latents))
+
+    @property
+    def is_multiscale(self) -> bool:
+        """See `ScaledCodec.is_multiscale`."""
+        found: bool = self.model.is_multiscale
+        return found
+
+    def scales_of(self, grid: Sequence[int]) -> Scales:
+        """See `ScaledCodec.scales_of`."""
+        scales: Scales = self.model.quantize.scales_of(grid)
+        return scales
+
+    def scales_at(self, size: Sequence[int]) -> Scales:
+        """See `ScaledCodec.scales_at`."""
+        return self.scales_of(self.model.grid_of(tuple(size)))
+
     def vectors(self, ids: npt.NDArray[np.integer]) -> Tensor:
         """Codes one by one, (N,) or (N, Q) -> the vectors that they stand for, (N, D) float32."""
         codes = torch.from_numpy(integers(ids, "codes").astype(np.int64)).to(self.model.device)
@@ -146,24 +151,7 @@ class TorchCodec:
 
     def check(self, codes: Codes) -> None:
         """Raises where codes were made with another codebook."""
-        if not self._fingerprint.can_decode(codes):
-            raise MismatchError(
-                f"these codes were made with the codebook {codes.codebook[:16]} and cannot be "
-                f"decoded by a tokenizer whose codebook is {self._fingerprint.codebook[:16]}"
-            )
-        quantize = self.model.quantize
-        if (codes.codebook_size, codes.depth) != (quantize.codebook_size, quantize.depth):
-            raise MismatchError(
-                f"these codes have codebook_size={codes.codebook_size} and depth={codes.depth}; "
-                f"this tokenizer decodes codebook_size={quantize.codebook_size} and "
-                f"depth={quantize.depth}"
-            )
-        if codes.scales and codes.scales != (own := quantize.scales_of(codes.scales[-1])):
-            raise MismatchError(
-                f"these codes have the scales {_shown(codes.scales)}; this tokenizer cuts a grid "
-                f"of {_shown(codes.scales[-1:])} into {_shown(own) or 'none'}"
-            )
-        check_sizes(self.model, codes)
+        check_codes(codes, self._fingerprint, self.model.quantize, self.model)
 
     def _batch(self, pixels: Pixels, what: str, shape: str) -> Tensor:
         """(N, ..., 3) uint8 -> (N, 3, ...); `what` has the axes `shape` in between."""
@@ -179,6 +167,20 @@ class TorchCodec:
             # As bytes, a quarter of what floats are; from pinned memory nobody waits for it.
             x = x.to(device, non_blocking=True)
         return x.movedim(-1, 1).contiguous()
+
+    @torch.no_grad()
+    def _quantized(self, latents: Tensor) -> Tensor:
+        model = self.model
+        axes = ", ".join("thw"[-len(model.stride) :]) if model.only_size is None else "L"
+        if latents.ndim != 3 + axes.count(",") or latents.shape[1] != model.quantize.dim:
+            raise InputError(
+                f"latents of this model have the shape (N, {model.quantize.dim}, {axes}); got "
+                f"{tuple(latents.shape)}"
+            )
+        device = execution_device(model)
+        with arithmetic(self.requested_precision, device):
+            ids: Tensor = model.quantize.encode(latents.to(device))
+        return ids
 
     def _codes(self, ids: Tensor, size: tuple[int, ...], scales: Scales = ()) -> Codes:
         """Ids (N, *grid) of pictures or clips of one size as `Codes`."""
@@ -198,5 +200,10 @@ class TorchCodec:
         return torch.from_numpy(codes.ids.astype(np.int64)), next(iter(codes.scales[-1:]), None)
 
 
-def _shown(scales: Scales) -> str:
-    return " ".join(f"{height}x{width}" for height, width in scales)
+def _floats(latents: npt.NDArray[np.float32]) -> Tensor:
+    """Latents as a tensor; `InputError` where they are not finite floats."""
+    if latents.dtype != np.float32:
+        raise InputError(f"latents are float32; got {latents.dtype}")
+    if not latents.size or not np.isfinite(latents).all():
+        raise InputError("latents are finite numbers, at least one; got some that are not, or none")
+    return torch.from_numpy(np.ascontiguousarray(latents))

@@ -9,6 +9,7 @@ VqtokError
 │   ├── CodesError                    ids outside the codebook, or a grid that does not fit them
 │   └── MismatchError                 two good things that do not belong together
 ├── CollapseError      (RuntimeError) a training that collapsed and was to stop where it does
+├── ServiceError       (RuntimeError) what a server of tokens answered, or that it did not
 ├── LoadError          (OSError)      a folder, file or repository that cannot be loaded
 └── MissingExtraError  (ImportError)  an optional dependency is not installed
 ```
@@ -32,6 +33,7 @@ __all__ = [
     "LoadError",
     "MismatchError",
     "MissingExtraError",
+    "ServiceError",
     "UnknownNameError",
     "VqtokError",
     "did_you_mean",
@@ -69,6 +71,28 @@ class MismatchError(InputError):
 
 class CollapseError(VqtokError, RuntimeError):
     """A training that collapsed and was to stop where it does; the message says what to try."""
+
+
+class ServiceError(VqtokError, RuntimeError):
+    """A server of tokens refused, failed or cannot be reached.
+
+    status      of the answer; None where there was none
+    code        the server's word for what was wrong, such as "not_a_picture"
+    request_id  by which its log knows the request
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str = "",
+        request_id: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.request_id = request_id
 
 
 class LoadError(VqtokError, OSError):

@@ -13,8 +13,9 @@ from vqtok import batches, clips
 from vqtok.errors import CodesError, ConfigError, InputError
 from vqtok.preprocess import Preprocess
 from vqtok.sequences import OutputType, as_output, check_output_type, parse_grid
+from vqtok.strides import Scales
 from vqtok.token_ids import Grid, TokenIds
-from vqtok.types import ClipCodec, Codec, Codes
+from vqtok.types import ClipCodec, Codec, Codes, ScaledCodec
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,7 +63,7 @@ class GridCodes(TokenIds):
     @property
     def is_multiscale(self) -> bool:
         """Whether the codes of several grids follow each other, coarse to fine."""
-        return self.vocab.is_flat and self.model.is_multiscale
+        return self.vocab.is_flat and self._scaled_codec() is not None
 
     @property
     def codebook(self) -> Tensor:
@@ -157,25 +158,32 @@ class GridCodes(TokenIds):
 
     def _scaled(self, codes: Codes, shape: Grid | None) -> Codes:
         """Codes of one picture, with the scales of its grid; by default that of all pictures."""
-        model = self.model
+        return replace(codes, scales=self._scales(shape))
+
+    def _scales(self, shape: Grid | None) -> Scales:
+        codec = self._scaled_codec()
+        if codec is None:
+            return ()
         if shape is not None:
-            grid = parse_grid(shape)
-        elif self.settings.size is not None:
-            grid = model.grid_of(self.settings.sides)
-        else:
+            return codec.scales_of(parse_grid(shape))
+        if self.settings.size is None:
             raise CodesError(
                 "codes of several scales do not tell their grid, and pictures of this tokenizer "
                 "have several sizes; pass the grid (h, w)"
             )
-        return replace(codes, scales=model.quantize.scales_of(grid))
+        return codec.scales_at(self.settings.sides)
 
     def _grid(self, shape: Grid | None) -> tuple[int, ...] | None:
         """The grid that flat ids have; of several scales it does not tell their number at once."""
         if shape is None:
             return None
         if self.is_multiscale:
-            return self.model.quantize.codes_shape(parse_grid(shape))
+            return (sum(height * width for height, width in self._scales(shape)),)
         return parse_grid(shape, self.grid_axes)
+
+    def _scaled_codec(self) -> ScaledCodec | None:
+        codec = self.codec
+        return codec if isinstance(codec, ScaledCodec) and codec.is_multiscale else None
 
     def _clip_codec(self) -> ClipCodec:
         if not isinstance(self.codec, ClipCodec):

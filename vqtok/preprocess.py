@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
@@ -49,6 +50,7 @@ __all__ = [
     "fit",
     "geometry",
     "load_image",
+    "parse_size",
     "placed",
     "prepare",
     "preprocess",
@@ -215,6 +217,17 @@ class Preprocess(BaseModel):
             )
         return type(self)(**{**kept, **changes})
 
+    def chosen(
+        self, size: int | tuple[int, int] | None = None, policy: str | None = None
+    ) -> dict[str, Any]:
+        """What `changed` takes for another size or policy; a published one brings its resize."""
+        changes: dict[str, Any] = {} if size is None else {"size": size}
+        if policy is not None:
+            changes["policy"] = policy
+        if policy in _PRESETS and policy != self.policy:
+            changes["resize"] = _PRESETS[policy][1]
+        return changes
+
     def identity(self) -> dict[str, Any]:
         """What changes pixels and is not the default, as JSON has it; a fingerprint hashes this."""
         unused = {"max_pixels"}
@@ -282,6 +295,15 @@ class Prepared(NamedTuple):
 
     pixels: Pixels
     size: Size
+
+
+def parse_size(text: str, what: str = "--size") -> int | tuple[int, int]:
+    """ "256" or "256x384" (height first); `what` is what errors call it."""
+    match = re.fullmatch(r"([0-9]{1,6})(?:x([0-9]{1,6}))?", text)
+    if match is None:
+        raise ConfigError(f"{what} is a number, or HEIGHTxWIDTH such as 256x384; got {text!r}")
+    height, width = match.groups()
+    return (int(height), int(width)) if width else int(height)
 
 
 def preprocess(source: ImageSource, settings: Preprocess, *, name: str | None = None) -> Pixels:

@@ -8,6 +8,7 @@ them and the ids of those latents. They are compared once, when a server or a jo
 from __future__ import annotations
 
 import copy
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,10 +19,12 @@ from torch import Tensor
 from vqtok.autoencoders import AutoencoderBase
 from vqtok.errors import LoadError, MismatchError
 from vqtok.metrics.pixels import from_uint8
-from vqtok.precision import Precision, arithmetic
+from vqtok.precision import Precision, arithmetic, check_precision
 from vqtok.preprocess import Preprocess, probe_pixels
 
-__all__ = ["ProbeResult", "check", "file_of", "write"]
+__all__ = ["ProbeResult", "check", "check_at_start", "file_of", "write"]
+
+_log = logging.getLogger(__name__)
 
 SCHEMA = "vqtok-probe/1"
 # Latents of honest IEEE float32 runs differ by 2e-7 to 9e-7 of their rms, TF32 by 3e-4, a model
@@ -107,6 +110,26 @@ def check(
         latent_error=error,
         pixels_equal=same,
     )
+
+
+def check_at_start(
+    model: AutoencoderBase, precision: str, variant: str | None = None
+) -> ProbeResult:
+    """`check` with the probe in the folder that a model was loaded from, if there is one.
+
+    `MismatchError` where it is refused.
+    """
+    folder = model.config.get("_name_or_path")
+    if not folder or not Path(folder).is_dir():
+        return ProbeResult("unchecked")
+    result = check(Path(folder), model, check_precision(precision), variant)
+    if result.verdict == "refused":
+        raise MismatchError(
+            f"the tokenizer in '{folder}' does not compute here what it did where it was saved: "
+            f"{result}"
+        )
+    _log.info("probe: %s", result)
+    return result
 
 
 def _read(file: Path) -> tuple[Tensor, Tensor, Tensor]:

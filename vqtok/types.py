@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, runtime_checkable
 
@@ -17,7 +17,16 @@ if TYPE_CHECKING:
 
     from vqtok.frames import FramePlan
 
-__all__ = ["ClipCodec", "CodeSums", "Codec", "Codes", "Encoder", "Fingerprint", "Quantized"]
+__all__ = [
+    "ClipCodec",
+    "CodeSums",
+    "Codec",
+    "Codes",
+    "Encoder",
+    "Fingerprint",
+    "Quantized",
+    "ScaledCodec",
+]
 
 # How many sizes `repr` of codes lists.
 SIZES = 3
@@ -288,4 +297,22 @@ class ClipCodec(Codec, Protocol):
 
     def decode_frames(self, codes: Codes) -> Iterator[npt.NDArray[np.uint8]]:
         """The codes of one clip -> its frames (H, W, 3), one by one, cut to `codes.sizes`."""
+        ...
+
+
+@runtime_checkable
+class ScaledCodec(Codec, Protocol):
+    """A `Codec` that knows whether a picture's codes are of several grids, coarse to fine."""
+
+    @property
+    def is_multiscale(self) -> bool:
+        """Whether they are."""
+        ...
+
+    def scales_of(self, grid: Sequence[int]) -> tuple[tuple[int, int], ...]:
+        """The scales whose finest is `grid`, (h, w), as `Codes` have them."""
+        ...
+
+    def scales_at(self, size: Sequence[int]) -> tuple[tuple[int, int], ...]:
+        """The scales of pictures of that height and width in pixels."""
         ...

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from vqtok.architectures import Architecture
 from vqtok.autoencoders.building import execution_device, make_quantizer
-from vqtok.autoencoders.grids import OnGrids, by
+from vqtok.autoencoders.grids import OnGrids
 from vqtok.autoencoders.outputs import AutoencoderVQOutput, VQEncoderOutput
 from vqtok.autoencoders.pixels import PixelRange, as_signed
 from vqtok.autoencoders.tiling import Tiling, in_slices
@@ -28,6 +28,7 @@ from vqtok.layouts import shape_of
 from vqtok.precision import Precision, arithmetic
 from vqtok.quantizers import TRAINING_STATE
 from vqtok.registry import Registry
+from vqtok.strides import by
 from vqtok.zoo import bundled, unknown
 
 __all__ = ["AUTOENCODERS", "AutoencoderBase", "code_names"]

@@ -1,74 +1,17 @@
-"""Sizes in pixels and grids of tokens: axis by axis, and as a model has them."""
+"""Sizes in pixels and grids of tokens, as a model has them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
-from vqtok.errors import ImageError, InputError
+from vqtok.errors import InputError
 from vqtok.frames import FramePlan, plan_frames
 from vqtok.quantizers import Quantizer
+from vqtok.strides import grid_of, size_of
 
-__all__ = ["OnGrids", "by", "grid_of", "size_of"]
+__all__ = ["OnGrids"]
 
 PROBE_SIDE = 8  # tokens, so that every layer sees beyond its padding
-
-
-def grid_of(size: Sequence[int], stride: Sequence[int], *, causal: bool = False) -> tuple[int, ...]:
-    """Pixels (H, W) or (T, H, W) -> tokens, an axis each; `ImageError` where they do not divide.
-
-    causal  the first frame is a token by itself, so that there are 1 + n * stride frames
-    """
-    _check_axes(size, stride)
-    early = _early(stride, causal)
-    wrong = any(
-        side < 1 or (side - first) % step
-        for side, step, first in zip(size, stride, early, strict=True)
-    )
-    if wrong:
-        raise ImageError(
-            f"the sides of a {_what(stride)} are {_rule(stride, causal)}; got {by(size)}"
-        )
-    return tuple(
-        first + (side - first) // step
-        for side, step, first in zip(size, stride, early, strict=True)
-    )
-
-
-def size_of(grid: Sequence[int], stride: Sequence[int], *, causal: bool = False) -> tuple[int, ...]:
-    """Tokens (h, w) or (t, h, w) -> pixels, an axis each."""
-    _check_axes(grid, stride)
-    early = _early(stride, causal)
-    return tuple(
-        first + (cells - first) * step
-        for cells, step, first in zip(grid, stride, early, strict=True)
-    )
-
-
-def _check_axes(sides: Sequence[int], stride: Sequence[int]) -> None:
-    if len(sides) != len(stride):
-        names = "height and width" if len(stride) == 2 else "frames, height and width"
-        raise ImageError(f"a {_what(stride)} has the axes {names}; got {tuple(sides)}")
-
-
-def by(sides: Sequence[int]) -> str:
-    """Sides as messages write them."""
-    return " x ".join(map(str, sides))
-
-
-def _early(stride: Sequence[int], causal: bool) -> tuple[int, ...]:
-    """How many pixels of each axis come before the first whole step."""
-    return tuple(int(causal and not axis) for axis in range(len(stride)))
-
-
-def _what(stride: Sequence[int]) -> str:
-    return "picture" if len(stride) == 2 else "clip"
-
-
-def _rule(stride: Sequence[int], causal: bool) -> str:
-    if not causal:
-        return f"multiples of {by(stride)}"
-    return f"1 + a multiple of {stride[0]} frames, and multiples of {by(stride[1:])}"
 
 
 class OnGrids:

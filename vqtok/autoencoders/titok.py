@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from vqtok.architectures import ARCHITECTURES
 from vqtok.architectures.titok import Proxy
 from vqtok.autoencoders.base import AUTOENCODERS, AutoencoderBase
-from vqtok.autoencoders.grids import by
 from vqtok.errors import CodesError, ImageError
+from vqtok.strides import by
 
 __all__ = ["AutoencoderVQTiTok", "ModelMixin"]  # the latter for diffusers' loader
 

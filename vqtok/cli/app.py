@@ -20,7 +20,8 @@ Examples:
   vqtok encode a.jpg | vqtok decode - -o - > back.png
   vqtok reconstruct photos/ --side-by-side -o sheets/
   vqtok info --precision all
-  vqtok train --config smoke""",
+  vqtok train --config smoke
+  vqtok serve photo-tiny""",
 )
 
 

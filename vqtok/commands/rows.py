@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from vqtok.codec import check_sizes
 from vqtok.errors import CodesError, LoadError, MismatchError
 from vqtok.movies import FASTEST, SLOWEST, is_rate
+from vqtok.strides import check_sizes
 from vqtok.tokenizer import VisualTokenizer
 from vqtok.types import Codes
 

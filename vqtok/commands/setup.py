@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +17,7 @@ if TYPE_CHECKING:
     from vqtok.preprocess import Preprocess
     from vqtok.tokenizer import VisualTokenizer
 
-__all__ = ["Setup", "parse_size", "pick_device", "say_converting", "settings_from"]
-
-PUBLISHED = ("adm", "taming", "torchvision")
+__all__ = ["Setup", "pick_device", "say_converting", "settings_from"]
 
 
 def pick_device(name: str) -> str:
@@ -38,15 +35,6 @@ def pick_device(name: str) -> str:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"there is no device {name!r} here: {reason}") from error
     return name
-
-
-def parse_size(text: str) -> int | tuple[int, int]:
-    """ "256" or "256x384" (height first)."""
-    match = re.fullmatch(r"([0-9]{1,6})(?:x([0-9]{1,6}))?", text)
-    if match is None:
-        raise ConfigError(f"--size is a number, or HEIGHTxWIDTH such as 256x384; got {text!r}")
-    height, width = match.groups()
-    return (int(height), int(width)) if width else int(height)
 
 
 def settings_from(choices: Iterable[str]) -> dict[str, Any]:
@@ -118,12 +106,21 @@ class Setup:
 
         check_precision(self.precision)
         if self.size is not None:
+            from vqtok.preprocess import parse_size
+
             parse_size(self.size)
 
     def changes(self, now: Preprocess) -> dict[str, Any]:
         """What `size` and `policy` change of a tokenizer's own settings."""
+        from vqtok.preprocess import parse_size
+
         size = None if self.size is None else parse_size(self.size)
-        return _changes(now, size, self.policy)
+        if size is not None and now.keeps_size and self.policy is None:
+            raise ConfigError(
+                "this tokenizer takes pictures in their own size; with --size say how to bring "
+                "them to it: --policy center, stretch or pad"
+            )
+        return now.chosen(size, self.policy)
 
     def load(self, found: Resolved | None = None) -> VisualTokenizer:
         """The tokenizer, with the preprocessing that was asked for; `found` is its folder."""
@@ -140,23 +137,3 @@ class Setup:
         tok = tok.with_preprocess(**changes) if changes else tok
         tok.batch_size = self.batch_size
         return tok
-
-
-def _changes(
-    now: Preprocess, size: int | tuple[int, int] | None, policy: str | None
-) -> dict[str, Any]:
-    changes: dict[str, Any] = {}
-    if size is not None:
-        changes["size"] = size
-        if now.keeps_size and policy is None:
-            raise ConfigError(
-                "this tokenizer takes pictures in their own size; with --size say how to bring "
-                "them to it: --policy center, stretch or pad"
-            )
-    if policy is None:
-        return changes
-    changes["policy"] = policy
-    if policy in PUBLISHED and policy != now.policy:
-        # The class of `now`, which whoever has one has loaded.
-        changes["resize"] = type(now).preset(policy, 256).resize
-    return changes

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 
 from vqtok import probe
 from vqtok.errors import LoadError, MismatchError
@@ -21,14 +19,11 @@ from vqtok.offline.pipeline import Pipeline, Waits
 from vqtok.offline.plan import ClipPlan, Plan, differences, plan_with
 from vqtok.offline.records import Made, Record, Timing, count_labels, describe, stem
 from vqtok.offline.store import Store, open_store
-from vqtok.precision import check_precision
 from vqtok.sources import Source, open_source
 from vqtok.sources.spans import Spans
 from vqtok.tokenizer import VisualTokenizer
 
 __all__ = ["Worker", "check_behaviour", "check_planned", "open_spec", "source_of"]
-
-_log = logging.getLogger(__name__)
 
 
 class Worker:
@@ -175,14 +170,4 @@ def check_planned(plan: Plan, source: Source, tok: VisualTokenizer) -> None:
 
 def check_behaviour(tok: VisualTokenizer) -> probe.ProbeResult:
     """Compares a tokenizer with the probe in its folder; `MismatchError` where it is refused."""
-    folder = tok.model.config.get("_name_or_path")
-    if not folder or not Path(folder).is_dir():
-        return probe.ProbeResult("unchecked")
-    result = probe.check(Path(folder), tok.model, check_precision(tok.precision))
-    if result.verdict == "refused":
-        raise MismatchError(
-            f"the tokenizer in '{folder}' does not compute here what it did where it was saved: "
-            f"{result}"
-        )
-    _log.info("probe: %s", result)
-    return result
+    return probe.check_at_start(tok.model, tok.precision)

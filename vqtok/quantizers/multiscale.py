@@ -21,6 +21,7 @@ from vqtok.quantizers._resample import area, bicubic
 from vqtok.quantizers.codebook import Codebook, margins
 from vqtok.quantizers.vector import VectorQuantizer
 from vqtok.search import float64, nearest
+from vqtok.strides import share
 from vqtok.types import CodeSums, Quantized
 
 __all__ = ["PUBLISHED_SCALES", "Directions", "MultiscaleQuantizer", "Phi", "Scale"]
@@ -135,7 +136,7 @@ class MultiscaleQuantizer(Quantizer):
         whole = self.scales[-1]
 
         def side(length: int, part: int) -> int:
-            rounded = (2 * length * part + whole) // (2 * whole)
+            rounded = share(length, part, whole)
             # `max` would fix the size of an exported graph.
             return max(1, rounded) if isinstance(rounded, int) else torch.sym_max(1, rounded)
 

@@ -1,0 +1,168 @@
+"""What callers hand in, as what can be sent: files as they are, everything else as pixels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterable, Hashable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vqtok import batches
+from vqtok.errors import CodesError, LoadError
+from vqtok.pictures import MAX_PIXELS, Pixels, load_image, name_of
+from vqtok.sequences import as_list, source_name
+from vqtok.serve.facts import Facts
+from vqtok.serve.wire import MEDIA, Latents, Limits
+from vqtok.serve.wire.files import kind_of
+from vqtok.streams import is_clip, open_clip
+from vqtok.types import Codes
+
+__all__ = ["Item", "as_item", "pictures_of", "token_item", "tokens_of"]
+
+BYTES = (bytes, bytearray, memoryview)
+PATHS = (str, os.PathLike)
+
+
+class Item(NamedTuple):
+    """One picture, clip or grid of codes on its way.
+
+    place  among those of the call
+    name   what messages call it
+    kind   items of one kind may share a request; clips go one by one
+    size   bytes on the wire, about
+    data   the bytes of a file, pixels, codes or latents
+    media  of a file
+    """
+
+    place: int
+    name: str
+    kind: Hashable
+    size: int
+    data: Any
+    media: str = ""
+
+
+def pictures_of(images: Any, facts: Facts) -> tuple[bool, Any]:
+    """Whether it is one picture or clip, and an iterator, maybe asynchronous, over all of them."""
+    if isinstance(images, AsyncIterable):
+        return False, aiter(images)
+    if facts.is_video:
+        return (True, iter([images])) if is_clip(images) else (False, iter(images))
+    if isinstance(images, PATHS) and os.path.isdir(images):
+        return False, _of_folder(images)
+    if isinstance(images, Iterator) and not hasattr(images, "read"):
+        return False, images
+    found = as_list(images)
+    return len(found) == 1 and found[0] is images, iter(found)
+
+
+def _of_folder(folder: str | os.PathLike[str]) -> Iterator[Any]:
+    from vqtok.sources import open_source
+
+    source = open_source(folder)
+    return (source[row].data for row in range(len(source)))
+
+
+def as_item(source: Any, index: int, facts: Facts, limits: Limits, *, single: bool = False) -> Item:
+    """A picture or clip, read now: an iterator may close or reuse it when it goes on."""
+    kind = "clip" if facts.is_video else "picture"
+    name = name_of(source) if isinstance(source, PATHS) else f"the {kind}"
+    if not single:
+        name = source_name(source, index, kind) or name
+    data = _file(source, name)
+    if data is not None:
+        media = MEDIA.get(kind_of(data) or "", ("",))[0]
+        if media.startswith("image/") or (media and facts.is_video):
+            return Item(index, name, index if facts.is_video else "files", len(data), data, media)
+    shown = source if data is None or isinstance(source, PATHS) else data
+    reading = _Reading(facts.preprocess.background, limits.max_pixels)
+    pixels = reading.clip(shown, name) if facts.is_video else reading.picture(shown, name)
+    return Item(index, name, index if facts.is_video else "pixels", pixels.nbytes, pixels)
+
+
+def _file(source: Any, name: str) -> bytes | None:
+    """The bytes of a source that is a file; None for others, and for what will be refused."""
+    if isinstance(source, BYTES):
+        return bytes(source)
+    if hasattr(source, "read"):
+        data = source.read()
+        return data if isinstance(data, bytes) else None
+    if not isinstance(source, PATHS) or not os.path.isfile(source):
+        return None
+    try:
+        with open(source, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise LoadError(f"{name} cannot be opened: {error.strerror or error}") from error
+
+
+class _Reading(NamedTuple):
+    """How what is no file becomes pixels here, before the server brings them to its size."""
+
+    background: tuple[int, int, int]
+    max_pixels: int
+
+    def picture(self, source: Any, name: str) -> Pixels:
+        """(H, W, 3) uint8."""
+        most = min(self.max_pixels, MAX_PIXELS)
+        return load_image(source, background=self.background, max_pixels=most, name=name)
+
+    def clip(self, source: Any, name: str) -> Pixels:
+        """(T, H, W, 3) uint8."""
+        reader = open_clip(source, name=name, background=self.background)
+        frames = enumerate(reader)
+        return np.stack([self.picture(one, f"frame {n} of {reader.name}") for n, one in frames])
+
+
+def tokens_of(codes: Any, facts: Facts) -> tuple[bool, Iterator[Codes | Latents]]:
+    """Whether they are of one picture, and the codes or latents of each."""
+    if isinstance(codes, Codes):
+        return len(codes) == 1, iter(codes)
+    if isinstance(codes, Latents):
+        return True, iter([codes])
+    if _is_grid(codes):
+        whole = np.asarray(codes.cpu() if hasattr(codes, "cpu") else codes)
+        single = whole.ndim == _axes(whole, facts)
+        return single, (_token(one, facts) for one in (whole[None] if single else whole))
+    if not isinstance(codes, Iterable) or isinstance(codes, (str, *BYTES)):
+        raise CodesError(f"grids of codes come as a list or as `Codes`; got {codes!r}")
+    return False, (token for one in codes for token in tokens_of(one, facts)[1])
+
+
+def _is_grid(value: Any) -> bool:
+    return hasattr(value, "ndim") and hasattr(value, "__array__") and value.ndim > 0
+
+
+def _check_axes(token: Codes | Latents, name: str, facts: Facts) -> None:
+    """Raises for what a server would take for several pictures, or several for one."""
+    array = token.values if isinstance(token, Latents) else token.ids[0]
+    if array.ndim != (axes := _axes(array, facts)):
+        part = "latents" if isinstance(token, Latents) else "codes"
+        raise CodesError(f"{name}: {part} have {axes} axes here; got the shape {array.shape}")
+
+
+def _axes(array: Any, facts: Facts) -> int:
+    """Of one picture's codes, or of its latents (D, *grid)."""
+    if array.dtype.kind == "f":
+        return 1 + len(facts.latent_grid or facts.stride)
+    return facts.axes + bool(facts.depth)
+
+
+def _token(array: Any, facts: Facts) -> Codes | Latents:
+    if array.dtype.kind == "f":
+        return Latents(np.ascontiguousarray(array, np.float32))
+    axes = 3 if facts.is_video else facts.axes
+    return batches.as_codes([array], facts.codebook_size, facts.depth, axes)[0]
+
+
+def token_item(token: Codes | Latents, index: int, facts: Facts, *, single: bool = False) -> Item:
+    """Codes of one picture, or its latents."""
+    what = "clip" if facts.is_video else "picture"
+    name = f"the {what}" if single else f"{what} {index}"
+    _check_axes(token, name, facts)
+    if isinstance(token, Latents):
+        values = token.values
+        return Item(index, name, (values.shape, "latents"), values.nbytes, token)
+    kind = (token.ids.shape, token.codebook, token.codebook_size, token.depth, token.scales)
+    return Item(index, name, kind, len(bytes(token)), token)

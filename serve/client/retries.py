@@ -1,0 +1,82 @@
+"""When a request is sent again. All that a server of tokens does is pure, so any may be."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+__all__ = ["AGAIN", "FULL", "LATE", "Attempts", "Patience"]
+
+FULL = 429
+LATE = 504
+# What another moment, or another replica, may answer better.
+AGAIN = frozenset({FULL, 502, 503, LATE})
+FIRST = 0.1  # seconds, doubled with each failure
+LONGEST = 5.0
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to go on.
+
+    timeout  seconds for a request with all that it is sent again
+    retries  how often it is sent again after a failure; a server that is full (429) is asked again
+             until the timeout, unless this is 0
+    """
+
+    timeout: float
+    retries: int
+    clock: Callable[[], float] = time.monotonic
+    jitter: Callable[[], float] = random.random  # from [0, 1)
+
+    def start(self) -> Attempts:
+        """For a request that is sent now."""
+        return Attempts(self, self.clock() + self.timeout)
+
+
+@dataclass
+class Attempts:
+    """One request's."""
+
+    patience: Patience
+    deadline: float
+    failures: int = field(default=0)
+    refusals: int = field(default=0)
+
+    @property
+    def left(self) -> float:
+        """Seconds until the deadline."""
+        return self.deadline - self.patience.clock()
+
+    def pause(self, status: int | None, headers: Mapping[str, str]) -> float | None:
+        """Seconds to wait before the next attempt; None where there is none.
+
+        status  of the reply; None where none came
+        """
+        if status == FULL and self.patience.retries:
+            self.refusals += 1
+        else:
+            self.failures += 1
+        if self.failures > self.patience.retries:
+            return None
+        wait = self._backoff(_seconds(headers.get("retry-after")))
+        return wait if wait < self.left else None
+
+    def _backoff(self, asked: float | None) -> float:
+        """Never less than the server asked for; spread, so that clients don't come back at once."""
+        tries = self.failures + self.refusals
+        longest = min(LONGEST, FIRST * 2.0 ** min(tries - 1, 10))
+        if asked is None:
+            return longest * (0.5 + 0.5 * self.patience.jitter())
+        return asked + min(longest, max(asked, FIRST)) * 0.5 * self.patience.jitter()
+
+
+def _seconds(text: str | None) -> float | None:
+    """Of a Retry-After header; a date, which servers of tokens don't send, is as good as none."""
+    try:
+        seconds = float(text or "")
+    except ValueError:
+        return None
+    return seconds if 0 <= seconds < float("inf") else None

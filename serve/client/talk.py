@@ -1,0 +1,101 @@
+"""One request until there is an answer to it: retries, the deadline, and whose answer it is."""
+
+from __future__ import annotations
+
+from vqtok.errors import MismatchError, ServiceError, plural
+from vqtok.serve.client.answers import Refusal, refusal_of, service_error
+from vqtok.serve.client.effects import Reply, Request, Send, Sleep, Steps, Unreachable
+from vqtok.serve.client.retries import AGAIN, LATE, Attempts, Patience
+from vqtok.serve.wire import Failure, WireError, parse_print
+from vqtok.serve.wire.headers import FINGERPRINT
+
+__all__ = ["Talk"]
+
+POLL = 0.2  # seconds between two looks whether a server is ready
+LOOK = 5.0  # seconds that one of them takes at most
+
+
+class Talk:
+    """A server at `url`, and the fingerprint of the tokenizer behind it."""
+
+    def __init__(self, url: str, patience: Patience) -> None:
+        self.url = url
+        self.patience = patience
+        self._prints: dict[str, str] = {}  # setdefault is one step, so threads need no lock
+
+    def exchange(self, request: Request, attempts: Attempts | None = None) -> Steps[Reply]:
+        """The reply, once there is one that asking again would not change."""
+        attempts = attempts or self.patience.start()
+        while True:
+            try:
+                reply: Reply = yield Send(request, attempts.left)
+            except Unreachable as error:
+                pause = attempts.pause(None, {})
+                if pause is None:
+                    what = f"cannot be reached: {error}"
+                    raise ServiceError(f"{self.url} {what} {_tries(attempts)}") from error
+            else:
+                if reply.status not in AGAIN:
+                    self._check_print(reply)
+                    return reply
+                pause = attempts.pause(reply.status, reply.headers)
+                if pause is None and reply.status == LATE:
+                    return reply  # which may be the fault of what it brings
+                if pause is None:
+                    raise self.refused(refusal_of(reply), _tries(attempts))
+            yield Sleep(pause)
+
+    def refused(self, refusal: Refusal, tries: str = "") -> ServiceError:
+        """The exception for a request that is refused for what it is, not for what it brings."""
+        status, code, message = refusal.failure
+        said = f"{status} {code}".strip()
+        return service_error(f"{self.url} answered {said}: {message} {tries}".rstrip(), refusal)
+
+    def unreadable(self, error: WireError | str, reply: Reply) -> ServiceError:
+        """The exception for an answer that makes no sense."""
+        refusal = Refusal(Failure(reply.status, "", ""), reply.headers.get("x-request-id"))
+        return service_error(f"{self.url} answered what cannot be read: {error}", refusal)
+
+    def _check_print(self, reply: Reply) -> None:
+        """Raises where the tokenizer is not the one that it was at first."""
+        text = reply.headers.get(FINGERPRINT)
+        if text is None:
+            return
+        first = self._prints.setdefault("first", text)
+        if text != first:
+            raise MismatchError(
+                f"the tokenizer at {self.url} changed: its fingerprint was {_shown(first)} and is "
+                f"now {_shown(text)}; make a new client to go on with the new one"
+            )
+
+    def wait_until_ready(self, seconds: float) -> Steps[None]:
+        """Returns once the server says that it is."""
+        clock = self.patience.clock
+        deadline = clock() + seconds
+        while True:
+            why = yield from self._look(max(min(LOOK, deadline - clock()), 0.1))
+            if why is None:
+                return
+            if clock() + POLL > deadline:
+                raise ServiceError(f"{self.url} was not ready within {seconds:g} s: {why}")
+            yield Sleep(POLL)
+
+    def _look(self, seconds: float) -> Steps[str | None]:
+        """Why the server is not ready."""
+        try:
+            reply: Reply = yield Send(Request("GET", "/ready", {}), seconds)
+        except Unreachable as error:
+            return str(error)
+        return None if reply.status == 200 else f"it answered {reply.status}"
+
+
+def _tries(attempts: Attempts) -> str:
+    return f"({plural(attempts.failures + attempts.refusals, 'attempt')})"
+
+
+def _shown(text: str) -> str:
+    """A fingerprint as people read it."""
+    try:
+        return str(parse_print(text))
+    except WireError:
+        return repr(text[:40])

@@ -1,0 +1,379 @@
+"""Where an API process hands in pictures: it has the slots, and knows which workers are up."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+import numpy.typing as npt
+
+from vqtok.errors import InputError
+from vqtok.serve.board import watch_exit
+from vqtok.serve.line import Answered, Line, Question, Said
+from vqtok.serve.outcomes import Broken, Busy, EngineError, Late, Lost, Refused
+from vqtok.serve.slab import FREE, GONE, HELD, QUEUED, TAKEN, Head, Op, Slot
+
+if TYPE_CHECKING:
+    from vqtok.serve.facts import Facts
+
+__all__ = ["Answer", "Desk", "Peer", "Ticket"]
+
+KINDS = ("pictures", "clips")
+# Workers that may die over one picture.
+TRIES = 2
+LATE = "the answer was not there in time"
+
+
+class Answer(NamedTuple):
+    """What came of a picture.
+
+    parts   by name; views into the slot, which end with the ticket
+    size    as it was handed in
+    queued  seconds from handing in to the device; ran: seconds of its batch there
+    batch   how many pictures went through together
+    """
+
+    parts: dict[str, npt.NDArray[Any]]
+    size: tuple[int, ...]
+    queued: float
+    ran: float
+    batch: int
+
+
+class Ticket:
+    """A slot that somebody has, until `deadline`. It is a context manager, and must be closed."""
+
+    def __init__(self, desk: Desk, slot: Slot, deadline: float) -> None:
+        self.desk, self.slot, self.deadline = desk, slot, deadline
+        self.uid = self.attempt = self.deaths = 0
+        self.sent = 0.0
+        self.worker: int | None = None  # that has the slot, or will read of it
+        self.left = False
+        self.future: asyncio.Future[Answer] | None = None
+
+    async def run(self, op: Op, size: tuple[int, ...]) -> Answer:
+        """Have a worker do `op` with the parts that were put into the slot, and wait for it.
+
+        size  (h, w) or (t, h, w) of the picture or clip; zeros where it isn't known
+        """
+        return await self.desk.submit(self, op, size)
+
+    def abandon(self) -> None:
+        """Nobody waits any more: a worker that has not begun skips it; `run` is cancelled."""
+        if self.future is not None:
+            self.future.cancel()
+        self.close()
+
+    def close(self) -> None:
+        """Give the slot back; it is free once no worker can touch it any more."""
+        if not self.left:
+            self.left = True
+            self.desk.leave(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+class Peer:
+    """A worker as a desk sees it: up while it has a generation."""
+
+    def __init__(self) -> None:
+        self.generation = 0
+        self.load = 0
+        self.forget: Callable[[], None] | None = None
+
+    def down(self) -> None:
+        self.generation = self.load = 0
+        if self.forget is not None:
+            self.forget()
+            self.forget = None
+
+
+class Desk:
+    """The slots of one API process for one model; everything happens on its event loop.
+
+    line     of the model
+    number   of the desk, from 0 on; an API process each
+    timeout  seconds that a ticket has, where nothing else is said
+    """
+
+    def __init__(self, line: Line, number: int, facts: Facts, *, timeout: float = 30.0) -> None:
+        self.line, self.number, self.facts, self.timeout = line, number, facts, timeout
+        kinds = range(len(line.slab.kinds))
+        self._free = [list(line.slab.slots_of(number, kind)) for kind in kinds]
+        self._waiters: list[deque[tuple[asyncio.Future[Ticket], float]]] = [deque() for _ in kinds]
+        self._asked: dict[int, Ticket] = {}
+        self._unsent: deque[Ticket] = deque()
+        self._peers = [Peer() for _ in range(line.workers)]
+        self._uids = itertools.count(1)
+        self._came = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def start(self) -> None:
+        """Listen to the workers, on the running loop."""
+        self._loop = asyncio.get_running_loop()
+        for worker, end in enumerate(self.line.answer_ends(self.number)):
+            self._loop.add_reader(end, self._hear, worker)
+
+    def close(self) -> None:
+        """Listen no more; who still waits is told so."""
+        if self._loop is None:
+            return
+        for end in self.line.answer_ends(self.number):
+            self._loop.remove_reader(end)
+        for peer in self._peers:
+            peer.down()
+        waiting = [future for row in self._waiters for future, _ in row]
+        asked = [ticket.future for ticket in self._asked.values()]
+        for future in (*waiting, *asked):
+            _fail(future, Lost("the server is closing"))
+        self._loop = None
+
+    async def up(self) -> None:
+        """Wait until a worker is up."""
+        while not self.alive:
+            self._came.clear()
+            await self._came.wait()
+
+    @property
+    def free(self) -> tuple[int, ...]:
+        """Free slots of each kind."""
+        return tuple(map(len, self._free))
+
+    @property
+    def in_flight(self) -> int:
+        """Questions that no worker has answered yet, also of those who left."""
+        return len(self._asked)
+
+    @property
+    def alive(self) -> int:
+        """Workers that are up."""
+        return sum(peer.generation > 0 for peer in self._peers)
+
+    def claim(self, kind: int = 0, seconds: float | None = None) -> Ticket:
+        """A slot at once, whose answer is due in `seconds`; `Busy` where none is free.
+
+        kind  0 for a picture, 1 for a clip
+        """
+        deadline = self._deadline(kind, seconds)
+        if not self._free[kind]:
+            count = self.line.slab.kinds[kind][0]
+            raise Busy(f"all {count} slots for {KINDS[kind]} are taken; try again soon")
+        return self._ticket(self._free[kind].pop(), deadline)
+
+    async def wait(self, kind: int = 0, seconds: float | None = None) -> Ticket:
+        """A slot as soon as one is free; `Late` where none is within `seconds`, which go on."""
+        deadline = self._deadline(kind, seconds)
+        if self._free[kind]:
+            return self._ticket(self._free[kind].pop(), deadline)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Ticket] = loop.create_future()
+        late = Late(f"no slot for {KINDS[kind]} came free in time")
+        timer = loop.call_later(deadline - time.monotonic(), _fail, future, late)
+        self._waiters[kind].append((future, deadline))
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                future.result().close()
+            raise
+        finally:
+            timer.cancel()
+
+    # What tickets do.
+
+    async def submit(self, ticket: Ticket, op: Op, size: tuple[int, ...]) -> Answer:
+        """`Ticket.run`."""
+        if ticket.left or ticket.uid in self._asked:
+            raise InputError("a ticket runs one question at a time, and none once it is closed")
+        loop = asyncio.get_running_loop()
+        ticket.uid, ticket.attempt, ticket.deaths = next(self._uids), 1, 0
+        ticket.sent = time.monotonic()
+        ticket.future = loop.create_future()
+        ticket.slot.head = Head(ticket.uid, 1, op, ticket.deadline, size)
+        self._asked[ticket.uid] = ticket
+        timer = loop.call_later(ticket.deadline - ticket.sent, self._overdue, ticket)
+        self._send(ticket)
+        try:
+            return await ticket.future
+        finally:
+            timer.cancel()
+
+    def leave(self, ticket: Ticket) -> None:
+        """`Ticket.close`: the slot comes back now, or when its worker has done with it."""
+        if ticket.uid in self._asked and ticket.worker is not None:
+            ticket.slot.state = GONE
+        else:
+            self._asked.pop(ticket.uid, None)
+            self._release(ticket.slot)
+
+    # Slots.
+
+    def _deadline(self, kind: int, seconds: float | None) -> float:
+        if kind >= len(self._free) or not self.line.slab.kinds[kind][0]:
+            raise InputError(f"{self.facts.name} has no slots for {KINDS[kind]}")
+        return time.monotonic() + (self.timeout if seconds is None else seconds)
+
+    def _ticket(self, index: int, deadline: float) -> Ticket:
+        slot = self.line.slab.slot(index)
+        slot.clear()
+        slot.state = HELD
+        return Ticket(self, slot, deadline)
+
+    def _release(self, slot: Slot) -> None:
+        """A slot that nobody can write to any more: to who has waited longest, or to the others."""
+        kind = self.line.slab.kind_of(slot.index)
+        if kind:
+            self.line.slab.give_back(slot.index)
+        slot.state = FREE
+        waiters = self._waiters[kind]
+        while waiters:
+            future, deadline = waiters.popleft()
+            if not future.done():
+                future.set_result(self._ticket(slot.index, deadline))
+                return
+        self._free[kind].append(slot.index)
+
+    # Questions.
+
+    def _send(self, ticket: Ticket) -> None:
+        """To the worker with the least to do; once one is up where none is."""
+        up = [index for index, peer in enumerate(self._peers) if peer.generation]
+        ticket.slot.state = QUEUED
+        ticket.worker = min(up, key=lambda index: self._peers[index].load, default=None)
+        if ticket.worker is not None:
+            peer = self._peers[ticket.worker]
+            question = Question(
+                ticket.uid,
+                ticket.attempt,
+                peer.generation,
+                ticket.slot.index,
+                ticket.deaths,
+                0,
+                ticket.sent,
+                ticket.deadline,
+            )
+            if self.line.ask(self.number, ticket.worker, question):
+                peer.load += 1
+                return
+            ticket.worker = None
+        self._unsent.append(ticket)
+
+    def _send_unsent(self) -> None:
+        waiting, self._unsent = self._unsent, deque()
+        for ticket in waiting:
+            if ticket.worker is None and ticket.uid in self._asked:
+                self._send(ticket)
+
+    def _overdue(self, ticket: Ticket) -> None:
+        up = self.alive or ticket.worker is not None
+        _fail(ticket.future, Late(LATE) if up else Lost("no worker is up"))
+
+    # Answers.
+
+    def _hear(self, worker: int) -> bool:
+        """Take what a worker has said since; whether that was anything."""
+        answers = self.line.answers(self.number, worker)
+        for answer in answers:
+            if answer.said == Said.HELLO:
+                self._up(worker, answer)
+            elif answer.said == Said.GOODBYE:
+                if answer.generation == self._peers[worker].generation:
+                    self._down(worker)
+            else:
+                self._answered(worker, answer)
+        if self._unsent:
+            self._send_unsent()
+        return bool(answers)
+
+    def _answered(self, worker: int, answer: Answered) -> None:
+        ticket = self._asked.get(answer.uid)
+        if (
+            ticket is None
+            or ticket.worker != worker
+            or (ticket.attempt, self._peers[worker].generation)
+            != (answer.attempt, answer.generation)
+        ):
+            return
+        del self._asked[answer.uid]
+        ticket.worker = None
+        self._peers[worker].load -= 1
+        if ticket.left:
+            self._release(ticket.slot)
+            return
+        ticket.slot.state = HELD
+        if ticket.future is not None and not ticket.future.done():
+            self._settle(ticket, ticket.future, answer)
+
+    @staticmethod
+    def _settle(ticket: Ticket, future: asyncio.Future[Answer], answer: Answered) -> None:
+        parts = ticket.slot.made.parts()
+        if answer.said == Said.DONE:
+            size = ticket.slot.head.size
+            future.set_result(Answer(parts, size, answer.queued, answer.ran, answer.batch))
+        elif answer.said in (Said.LATE, Said.SKIPPED):
+            future.set_exception(Late(LATE))
+        else:
+            kind = Refused if answer.said == Said.REFUSED else Broken
+            future.set_exception(kind(parts["message"].tobytes().decode(errors="replace")))
+
+    # Workers.
+
+    def _up(self, worker: int, hello: Answered) -> None:
+        """A worker begins; were there one before it, that is dead, and all it said is heard."""
+        self._down(worker)
+        peer = self._peers[worker]
+        peer.generation = hello.generation
+        self._came.set()
+        if hello.uid != os.getpid() and self._loop is not None:
+            ended = partial(self._ended, worker, hello.generation)
+            peer.forget = watch_exit(self._loop, hello.uid, ended)
+        self._send_unsent()
+
+    def _ended(self, worker: int, generation: int) -> None:
+        """Its process is gone: hear its last answers before its questions go to others."""
+        peer = self._peers[worker]
+        while peer.generation == generation and self._hear(worker):
+            pass
+        if peer.generation == generation:
+            self._down(worker)
+            self._send_unsent()
+
+    def _down(self, worker: int) -> None:
+        """A worker takes nothing more: all that it had is asked again, or was tried enough."""
+        peer = self._peers[worker]
+        if not peer.generation:
+            return
+        peer.down()
+        had = [ticket for ticket in self._asked.values() if ticket.worker == worker]
+        for ticket in had:
+            ticket.worker = None
+            ticket.deaths += ticket.slot.state == TAKEN
+            self._again(ticket)
+
+    def _again(self, ticket: Ticket) -> None:
+        if ticket.left:
+            del self._asked[ticket.uid]
+            self._release(ticket.slot)
+        elif ticket.deaths >= TRIES:
+            del self._asked[ticket.uid]
+            ticket.slot.state = HELD
+            _fail(ticket.future, Lost(f"{TRIES} workers died over it"))
+        else:
+            ticket.attempt += 1
+            ticket.slot.head = ticket.slot.head._replace(attempt=ticket.attempt)
+            self._unsent.append(ticket)
+
+
+def _fail(future: asyncio.Future[Any] | None, error: EngineError) -> None:
+    if future is not None and not future.done():
+        future.set_exception(error)

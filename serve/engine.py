@@ -1,0 +1,102 @@
+"""What a worker runs. Knows no HTTP; importing it brings no torch.
+
+The answer for a picture is what the tokenizer's own `encode` and `decode` give. With another batch
+around it a convolution may round otherwise, which moves an id only where two codes are as near as
+rounding goes: a near tie. With `padding="full"` there is but one batch for each shape, so that ids
+are equal bit for bit whatever came along with a picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from vqtok.errors import ConfigError, InputError, did_you_mean
+from vqtok.serve.clips import ClipRunner
+from vqtok.serve.facts import Facts, describe
+from vqtok.serve.items import Item, Parts
+from vqtok.serve.pictures import PictureRunner
+from vqtok.serve.slab import Op
+
+if TYPE_CHECKING:
+    from vqtok.tokenizer import VisualTokenizer
+
+__all__ = ["PADDINGS", "Engine", "Item", "Parts", "TokenizerEngine"]
+
+PADDINGS = ("auto", "none", "powers", "full")
+
+
+class Engine(Protocol):
+    """What a worker runs. Its `InputError` says that it cannot be done with this input."""
+
+    @property
+    def facts(self) -> Facts: ...
+
+    def warm_up(self, max_batch: int, beat: Callable[[], None]) -> None:
+        """Does what the first pictures would wait for.
+
+        `beat` is to be called now and then while a call takes long, later on in `run`, too.
+        """
+        ...
+
+    def run(self, op: Op, items: Sequence[Item]) -> list[Parts]:
+        """Items of one op, with equal shapes and scales -> the answer for each, or an error."""
+        ...
+
+
+class TokenizerEngine:
+    """An `Engine` over a tokenizer; latents need one that runs on torch.
+
+    padding    how batches are filled up with zeros: "powers", to powers of two, so that few shapes
+               are seen; "full", always to `max_batch`, so that ids don't depend on what came along;
+               "none"; "auto" is "powers" on a GPU, where each shape is prepared for, else "none"
+    max_batch  pictures of the tokenizer's size that go through the model together; of larger ones
+               as many as have no more pixels, of clips one
+    facts      where they are known already
+    """
+
+    def __init__(
+        self,
+        tok: VisualTokenizer,
+        *,
+        name: str,
+        tokenizer: str,
+        padding: str = "auto",
+        max_batch: int = 32,
+        facts: Facts | None = None,
+    ) -> None:
+        if padding not in PADDINGS:
+            raise ConfigError(
+                f"there is no padding called {padding!r}. {did_you_mean(padding, PADDINGS)}"
+            )
+        self.facts = facts or describe(tok, name, tokenizer)
+        gpu = _is_on_gpu(tok.codec)
+        if padding == "auto":
+            padding = "powers" if gpu else "none"
+        self._warm = 0
+        self._gives_latents = hasattr(tok.codec, "decode_latents")
+        self._runner = (
+            ClipRunner(tok.codec, self.facts)
+            if self.facts.is_video
+            else PictureRunner(tok.codec, self.facts, padding, max_batch, gpu)
+        )
+
+    def warm_up(self, max_batch: int, beat: Callable[[], None]) -> None:
+        """See `Engine.warm_up`: there and back once for each usual shape, and never again."""
+        self._runner.beat = beat
+        if max_batch > self._warm:
+            self._runner.warm_up(max_batch)
+            self._warm = max_batch
+
+    def run(self, op: Op, items: Sequence[Item]) -> list[Parts]:
+        """See `Engine.run`."""
+        if op in (Op.LATENTS, Op.DECODE_LATENTS) and not self._gives_latents:
+            raise InputError(
+                f"{self.facts.name} does not run on torch here, and has codes but no latents"
+            )
+        return self._runner.run(op, items)
+
+
+def _is_on_gpu(codec: Any) -> bool:
+    model = getattr(codec, "model", None)
+    return model is not None and model.device.type == "cuda"

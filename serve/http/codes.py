@@ -1,0 +1,152 @@
+"""Codes and latents that come in, to be decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vqtok.errors import InputError
+from vqtok.serve.http.answers import made, medium_of, send
+from vqtok.serve.http.cache import Cache, Kept, key_of
+from vqtok.serve.http.exchange import Exchange
+from vqtok.serve.http.faults import Fault, fault_of
+from vqtok.serve.http.served import Served, Shop
+from vqtok.serve.http.threads import in_thread
+from vqtok.serve.http.work import Work
+from vqtok.serve.slab import Op
+from vqtok.serve.wire import Failure, Latents, offered_pictures, read_tokens, write_pictures
+from vqtok.types import Codes
+
+if TYPE_CHECKING:
+    from vqtok.serve.desk import Ticket
+
+__all__ = ["Decode"]
+
+SMALL = 1 << 16  # bytes of a body that is read without a thread
+
+Tokens = Codes | Latents
+
+
+class Decode:
+    """Codes, or latents -> the pictures that they stand for."""
+
+    def __init__(self, shop: Shop, served: Served) -> None:
+        self.shop, self.served = shop, served
+        self.cache = Cache(shop.settings.cache)
+
+    async def __call__(self, x: Exchange) -> None:
+        x.op = "decode"
+        found = await self._read(x)
+        media = medium_of(x, offered_pictures(len(found), video=self.served.facts.is_video))
+        key = self._key(found, media)
+        if key is not None and await self._answer_kept(x, key):
+            return
+        async with Work(x, self.shop, self.served) as work:
+            for one in found:
+                await self._take(work, one)
+            rows = await work.results()
+        write = partial(write_pictures, rows, self.served.head, media)
+        headers, body = await made(self.shop, rows, media, write)
+        if key is not None:
+            headers = [*headers, (b"etag", b'"%s"' % key)]
+            self.cache.put(key, Kept(headers, body))
+        await send(x, headers, body)
+
+    async def _read(self, x: Exchange) -> list[Tokens | Failure]:
+        """The body's codes as this tokenizer decodes them."""
+        body = await x.body()
+        read = partial(_tokens, dict(x.headers), body, self.served)
+        found = read() if len(body) <= SMALL else await in_thread(self.shop.threads, read)
+        x.pictures = len(found)
+        if any(isinstance(one, Latents) for one in found):
+            x.op = "decode_latents"
+        return found
+
+    def _key(self, found: Sequence[Tokens | Failure], media: str) -> bytes | None:
+        """Of what decides each byte of the answer; None where a picture has come to nothing."""
+        tokens = [one for one in found if not isinstance(one, Failure)]
+        if len(tokens) < len(found):
+            return None
+        facts = self.served.facts
+        made_of = facts.fingerprint.codebook, facts.fingerprint.decoder, facts.precision
+        return key_of(tokens, *made_of, media)
+
+    async def _answer_kept(self, x: Exchange, key: bytes) -> bool:
+        """Whether the client has the answer already, or it is kept here."""
+        if f'"{key.decode()}"' in x.headers.get("if-none-match", ""):
+            await x.answer(304, b"", [(b"etag", b'"%s"' % key)])
+            return True
+        kept = self.cache.get(key)
+        if kept is None:
+            return False
+        await send(x, kept.headers, kept.body)
+        return True
+
+    async def _take(self, work: Work, one: Tokens | Failure) -> None:
+        if isinstance(one, Failure):
+            work.failed(one)
+            return
+        facts = self.served.facts
+        if isinstance(one, Latents):
+            grid = one.values.shape[1:]
+            whole = facts.size_of(grid)
+            op, size = Op.DECODE_LATENTS, one.size or whole
+        else:
+            whole = facts.decoded_size(one)
+            op, size = Op.DECODE, tuple(one.sizes[0].tolist())
+        self._check(whole)
+        work.promise(op, whole)
+        ticket = await work.ticket(facts.slot_kind(whole, self.served.settings))
+        with work.filling(ticket):
+            _lay(ticket, one, facts.dtype)
+        work.later(work.run_and_close, ticket, op, size)
+
+    def _check(self, size: Sequence[int]) -> None:
+        """Raises where codes stand for more pixels than there is room for."""
+        facts, settings = self.served.facts, self.served.settings
+        *frames, height, width = size
+        most = facts.largest_area(settings)
+        if height * width > most:
+            raise Fault(
+                "too_many_pixels",
+                f"these codes stand for {width} x {height} pixels; at most {most:,} are made here",
+            )
+        if frames and frames[0] > facts.plan_frames(settings.max_frames).padded:
+            raise Fault(
+                "too_many_frames",
+                f"these codes stand for {frames[0]:,} frames; at most {settings.max_frames:,} are "
+                "made here",
+            )
+
+
+def _tokens(headers: dict[str, str], body: bytes, served: Served) -> list[Tokens | Failure]:
+    found = read_tokens(headers, body, served.space, served.limits)
+    return [_known(one, served) if isinstance(one, Codes) else one for one in found]
+
+
+def _known(codes: Codes, served: Served) -> Codes | Failure:
+    """Codes with all that the model must know of them, such as their scales."""
+    size = tuple(codes.sizes[0].tolist())
+    try:
+        return served.facts.codes(
+            codes.ids[0],
+            size if any(size) else None,
+            codebook=codes.codebook,
+            scales=codes.scales,
+        )
+    except InputError as error:
+        return fault_of(error).failure
+
+
+def _lay(ticket: Ticket, one: Tokens, dtype: np.dtype[Any]) -> None:
+    """Into a slot, as an engine takes them."""
+    slot = ticket.slot
+    if isinstance(one, Latents):
+        slot.put("latents", one.values)
+        return
+    slot.put("codes", one.ids[0].astype(dtype))
+    if one.scales:
+        slot.put("scales", np.array(one.scales, np.int32))

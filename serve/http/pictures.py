@@ -1,0 +1,201 @@
+"""Pictures and clips that come in: to be encoded, or decoded again at once."""
+
+from __future__ import annotations
+
+import math
+import time
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING
+
+from vqtok.geometry import geometry
+from vqtok.pictures import Pixels
+from vqtok.preprocess import Preprocess
+from vqtok.serve.http.answers import made, medium_of, send
+from vqtok.serve.http.exchange import Exchange
+from vqtok.serve.http.faults import Fault
+from vqtok.serve.http.laying import check_area, kind_of, lay
+from vqtok.serve.http.served import Served, Shop
+from vqtok.serve.http.threads import in_thread
+from vqtok.serve.http.work import Work
+from vqtok.serve.slab import Op
+from vqtok.serve.wire import (
+    CARRIERS,
+    Failure,
+    PictureReader,
+    Row,
+    Upload,
+    offered_pictures,
+    picture_reader,
+    write_pictures,
+    write_tokens,
+)
+
+if TYPE_CHECKING:
+    from vqtok.serve.desk import Ticket
+
+__all__ = ["Encode", "Reconstruct", "take"]
+
+
+class Encode:
+    """Pictures -> codes, or codes and what they were before quantization."""
+
+    def __init__(self, shop: Shop, served: Served) -> None:
+        self.shop, self.served = shop, served
+
+    async def __call__(self, x: Exchange) -> None:
+        output = x.query.get("output", "codes")
+        op = self._op(output)
+        x.op = op.name.lower()
+        media = medium_of(x, CARRIERS)
+        async with Work(x, self.shop, self.served) as work:
+            rows = await take(x, work, op)
+        head = self.served.head
+        write = partial(write_tokens, rows, head, media, main=output)
+        await send(x, *await made(self.shop, rows, media, write))
+
+    def _op(self, output: str) -> Op:
+        if output not in ("codes", "latents"):
+            raise Fault("bad_request", f"output is codes or latents; got {output[:60]!r}")
+        if output == "codes":
+            return Op.ENCODE
+        if self.served.facts.latent_channels is None:
+            raise Fault("cannot_be_done", f"{self.served.name} gives no latents, only codes")
+        return Op.LATENTS
+
+
+class Reconstruct:
+    """Pictures -> the same, as their codes have them."""
+
+    def __init__(self, shop: Shop, served: Served) -> None:
+        self.shop, self.served = shop, served
+
+    async def __call__(self, x: Exchange) -> None:
+        x.op = "reconstruct"
+        video, head = self.served.facts.is_video, self.served.head
+        medium_of(x, (*offered_pictures(1, video=video), *offered_pictures(2, video=video)))
+        async with Work(x, self.shop, self.served) as work:
+            rows = await take(x, work, Op.RECONSTRUCT)
+        media = medium_of(x, offered_pictures(len(rows), video=video))
+        write = partial(write_pictures, rows, head, media)
+        await send(x, *await made(self.shop, rows, media, write))
+
+
+async def take(x: Exchange, work: Work, op: Op) -> list[Row | Failure]:
+    """All pictures of a body -> what came of each."""
+    served = work.served
+    reader = picture_reader(x.headers, served.limits, video=served.facts.is_video)
+    shape = reader.shape
+    if shape is not None and reader.count is not None and _as_it_is(shape, served.prepares):
+        await _take_raw(x, work, op, shape, reader.count)
+    else:
+        await _take_files(x, work, op, reader)
+    return await work.results()
+
+
+# --- pixels that are right as they come ----------------------------------------------------------
+
+
+async def _take_raw(x: Exchange, work: Work, op: Op, shape: tuple[int, ...], count: int) -> None:
+    """From the socket into slots."""
+    _check_length(x, shape, count)
+    size = shape[:-1]
+    check_area(size[-2], size[-1], "the picture", work.served)
+    kind = work.served.facts.slot_kind(size, work.served.settings)
+    body = _Body(x, count * math.prod(shape))
+    for number in range(count):
+        work.promise(op, size)
+        ticket = await work.ticket(kind)
+        with work.filling(ticket):
+            await body.fill(_room(ticket.slot.lay("pixels", "u1", shape)))
+            if number == count - 1:
+                await body.end()
+        work.restart(ticket)
+        if count == 1:
+            work.done(await work.run_and_close(ticket, op, size))
+        else:
+            work.later(work.run_and_close, ticket, op, size)
+
+
+def _room(view: Pixels) -> memoryview:
+    return memoryview(view).cast("B")  # type: ignore[arg-type]  # arrays are buffers
+
+
+def _check_length(x: Exchange, shape: tuple[int, ...], count: int) -> None:
+    """Raises where the body says that it has another length than its shape."""
+    said, expected = x.headers.get("content-length"), count * math.prod(shape)
+    if said is not None and int(said) != expected:
+        raise _wrong_length(int(said), expected)
+
+
+def _wrong_length(got: int, expected: int) -> Fault:
+    if got < expected:
+        return Fault("truncated", f"the pixels take {expected:,} bytes; the body has {got:,}")
+    return Fault("wrong_shape", f"the pixels take {expected:,} bytes; the body has more")
+
+
+class _Body:
+    """A body that is poured into one room after another."""
+
+    def __init__(self, x: Exchange, expected: int) -> None:
+        self._x, self._expected = x, expected
+        self._left = memoryview(b"")
+
+    async def fill(self, room: memoryview) -> None:
+        """Exactly as much as there is room for."""
+        filled = 0
+        while filled < len(room):
+            if not self._left:
+                self._left = memoryview(await self._x.read())
+                if not self._left:
+                    raise _wrong_length(self._x.got, self._expected)
+            part = self._left[: len(room) - filled]
+            room[filled : filled + len(part)] = part
+            filled, self._left = filled + len(part), self._left[len(part) :]
+
+    async def end(self) -> None:
+        """Raises where there is more."""
+        if self._left or await self._x.read():
+            raise _wrong_length(self._x.got, self._expected)
+
+
+@lru_cache(256)
+def _as_it_is(shape: tuple[int, ...], settings: Preprocess) -> bool:
+    """Whether preprocessing leaves a picture or frame of this shape alone."""
+    *_, height, width, _ = shape
+    plan = geometry(height, width, settings)
+    same = plan.box == (0, 0, height, width) and plan.at == (0, 0)
+    return same and plan.scaled == plan.size == (height, width)
+
+
+# --- files, and arrays that must be prepared -----------------------------------------------------
+
+
+async def _take_files(x: Exchange, work: Work, op: Op, reader: PictureReader) -> None:
+    """Each is handed in as soon as it has arrived, and decoded in a thread."""
+    work.check_room()
+    only = reader.count == 1
+    async for piece in x.pieces():
+        for upload in reader.feed(piece):
+            await _take_file(work, op, upload, only)
+    for upload in reader.end():
+        await _take_file(work, op, upload, only)
+
+
+async def _take_file(work: Work, op: Op, upload: Upload, only: bool) -> None:
+    if isinstance(upload.data, Failure):
+        work.failed(upload.data)
+        return
+    ticket = await work.ticket(kind_of(upload, work.served))
+    if only:
+        work.done(await _lay_and_run(work, op, upload, ticket))
+    else:
+        work.later(_lay_and_run, work, op, upload, ticket)
+
+
+async def _lay_and_run(work: Work, op: Op, upload: Upload, ticket: Ticket) -> Row:
+    with work.filling(ticket):
+        begin = time.perf_counter()
+        size = await in_thread(work.shop.threads, lay, ticket.slot, upload, work)
+        work.decoded(time.perf_counter() - begin)
+        work.promise(op, size)
+    return await work.run_and_close(ticket, op, size)

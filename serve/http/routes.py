@@ -1,0 +1,89 @@
+"""What path leads where."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from vqtok.errors import did_you_mean
+from vqtok.serve.http import about, codes, page, pictures
+from vqtok.serve.http.exchange import Exchange
+from vqtok.serve.http.faults import Fault
+from vqtok.serve.http.served import Served, Shop
+
+__all__ = ["Handle", "Route", "missing", "routes_of"]
+
+Handle = Callable[[Exchange], Awaitable[None]]
+PAGE_FILE = re.compile(r"\.(?!json)\w+$")
+OF_MODEL = re.compile(r"/v1/models/([^/]+)(?:/.*)?")
+
+
+class Route(NamedTuple):
+    """What a path does.
+
+    served   the model that it asks, where it is one
+    is_open  whether it needs no key
+    is_work  whether a server that ends refuses it
+    """
+
+    handle: Handle
+    method: str = "GET"
+    served: Served | None = None
+    is_open: bool = False
+    is_work: bool = False
+
+    @property
+    def allow(self) -> bytes:
+        """The methods that it takes."""
+        return b"GET, HEAD, OPTIONS" if self.method == "GET" else b"POST, OPTIONS"
+
+
+def routes_of(shop: Shop) -> dict[str, Route]:
+    """All paths of a server."""
+    routes = {
+        "/live": Route(about.Live(), is_open=True),
+        "/ready": Route(about.Ready(shop), is_open=True),
+        "/startup": Route(about.Startup(shop), is_open=True),
+        "/metrics": Route(about.Metrics(shop)),
+        "/openapi.json": Route(about.OpenApi(shop)),
+        "/v1/models": Route(about.Models(shop)),
+    }
+    if shop.settings.page:
+        for path, file in page.files():
+            routes[path] = Route(file, is_open=True)
+    for served in shop.served:
+        base = f"/v1/models/{served.name}"
+        routes[base] = Route(about.Model(shop, served), served=served)
+        for path, route in _work(shop, served):
+            routes[base + path] = route
+    first = shop.served[0]
+    routes["/v1/model"] = routes[f"/v1/models/{first.name}"]
+    for path, route in _work(shop, first):
+        routes["/v1" + path] = route
+    return routes
+
+
+def _work(shop: Shop, served: Served) -> Iterator[tuple[str, Route]]:
+    """What is done with pictures and codes."""
+    for op, handle in (
+        ("encode", pictures.Encode(shop, served)),
+        ("reconstruct", pictures.Reconstruct(shop, served)),
+        ("decode", codes.Decode(shop, served)),
+    ):
+        yield f"/{op}", Route(handle, "POST", served, is_work=True)
+
+
+def missing(path: str, routes: Iterable[str], models: Iterable[str]) -> Fault:
+    """What is said of a path that leads nowhere."""
+    shown = path[:100]
+    match = OF_MODEL.fullmatch(shown)
+    if match and match[1] not in models:
+        return Fault(
+            "not_found", f"there is no model called {match[1]!r}. {did_you_mean(match[1], models)}"
+        )
+    known = [one for one in routes if not PAGE_FILE.search(one)]
+    near = difflib.get_close_matches(shown, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else "/openapi.json lists what there is"
+    return Fault("not_found", f"there is nothing at {shown!r}; {hint}")

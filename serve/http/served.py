@@ -1,0 +1,89 @@
+"""What handlers work with: a tokenizer behind a desk, and what all of them share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Self
+
+from vqtok.preprocess import Preprocess
+from vqtok.serve.http.exchange import Exchange
+from vqtok.serve.wire import Head, Limits, Space, print_text
+
+if TYPE_CHECKING:
+    from vqtok.serve.board import Board
+    from vqtok.serve.desk import Desk
+    from vqtok.serve.facts import Facts
+    from vqtok.serve.meters import Meters
+    from vqtok.serve.settings import ServeSettings
+
+__all__ = ["Served", "Shop"]
+
+
+@dataclass(frozen=True)
+class Served:
+    """A tokenizer by the name that it has in paths.
+
+    limits    of one request, as the wire takes them
+    prepares  how a picture becomes pixels here: the tokenizer's way, with the server's limit
+    print     the header that says which tokenizer it is
+    """
+
+    name: str
+    desk: Desk
+    facts: Facts
+    settings: ServeSettings
+    limits: Limits
+    prepares: Preprocess
+    print: tuple[bytes, bytes]
+
+    @classmethod
+    def of(cls, name: str, desk: Desk, settings: ServeSettings) -> Self:
+        """What there is behind a desk."""
+        facts = desk.facts
+        own = facts.preprocess
+        text = print_text(facts.fingerprint)
+        return cls(
+            name,
+            desk,
+            facts,
+            settings,
+            Limits(
+                settings.max_body, settings.max_pixels, settings.max_images, settings.max_frames
+            ),
+            own.changed(max_pixels=min(own.max_pixels, settings.max_pixels)),
+            (b"x-vqtok-fingerprint", text.encode()),
+        )
+
+    @cached_property
+    def head(self) -> Head:
+        """What answers say of the codebook."""
+        facts = self.facts
+        return Head(facts.fingerprint, facts.fingerprint.codebook, facts.codebook_size, facts.depth)
+
+    @cached_property
+    def space(self) -> Space:
+        """What reading codes must know."""
+        facts = self.facts
+        return Space(
+            facts.codebook_size,
+            facts.axes,
+            facts.fingerprint.codebook,
+            facts.depth,
+            facts.is_video,
+            facts.latent_channels,
+        )
+
+
+@dataclass(frozen=True)
+class Shop:
+    """What handlers of a process share; paths without a name are those of the first model."""
+
+    settings: ServeSettings
+    board: Board
+    meters: Meters
+    threads: Executor
+    served: tuple[Served, ...]
+    report: Callable[[Exchange, BaseException], None]  # of what nobody foresaw, to the log

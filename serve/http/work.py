@@ -1,0 +1,184 @@
+"""The pictures of one request: each has a slot while it is under way, and gives it back."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Self
+
+from vqtok.serve.http.exchange import Exchange
+from vqtok.serve.http.faults import Fault, fault_of
+from vqtok.serve.http.served import Served, Shop
+from vqtok.serve.slab import Op
+from vqtok.serve.wire import Failure, Row
+
+if TYPE_CHECKING:
+    from vqtok.serve.desk import Answer, Ticket
+
+__all__ = ["Work", "row_of"]
+
+ANSWER = 4  # times the largest body are the pixels of an answer to several pictures
+
+
+class Work:
+    """The first picture gets a slot at once or the request is refused; later ones wait for theirs.
+
+    Meanwhile nothing is read, so that the client cannot send more than there is room for. Those
+    that were handed in need nothing of those that wait: they end, and give their slots back.
+
+    It is a context manager, after which all slots are given back, whatever went wrong.
+    """
+
+    def __init__(self, x: Exchange, shop: Shop, served: Served) -> None:
+        self.x, self.shop, self.served = x, shop, served
+        self._results: list[Row | Failure | asyncio.Task[Row | Failure]] = []
+        self._tickets: list[Ticket] = []
+        self._bytes = 0
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: object, error: object, trace: object) -> None:
+        if isinstance(error, Exception) and len(self._tickets) == 1 and not self._results:
+            self.count([fault_of(error).failure])
+        tasks = [task for task in self._results if isinstance(task, asyncio.Task)]
+        for task in tasks:
+            task.cancel()
+        if any(not task.done() for task in tasks):
+            await asyncio.wait(tasks)
+        for ticket in self._tickets:  # also of what was cancelled before it had begun
+            ticket.close()
+
+    # --- slots -----------------------------------------------------------------------------------
+
+    def check_room(self, kind: int = 0) -> None:
+        """Raises where there is no slot, before a body is read in vain."""
+        if not self.served.desk.free[kind]:
+            self.served.desk.claim(kind).close()
+
+    async def ticket(self, kind: int) -> Ticket:
+        """A slot for the next picture."""
+        desk = self.served.desk
+        ticket = await desk.wait(kind) if self._results else desk.claim(kind)
+        self._tickets.append(ticket)
+        return ticket
+
+    @contextmanager
+    def filling(self, ticket: Ticket) -> Iterator[None]:
+        """The slot is given back where it does not come to its being handed in."""
+        try:
+            yield
+        except BaseException:
+            ticket.close()
+            raise
+
+    def restart(self, ticket: Ticket) -> None:
+        """The time for the answer begins now, however long the client took to send."""
+        ticket.deadline = time.monotonic() + self.served.desk.timeout
+
+    # --- pictures --------------------------------------------------------------------------------
+
+    async def run(self, ticket: Ticket, op: Op, size: tuple[int, ...]) -> Row:
+        """What a worker makes of a slot: views into it."""
+        answer = await ticket.run(op, size)
+        self.time("queue", answer.queued)
+        self.time("model", answer.ran)
+        return row_of(answer)
+
+    async def run_and_close(self, ticket: Ticket, op: Op, size: tuple[int, ...]) -> Row:
+        """The same, copied; the slot is given back."""
+        with ticket:
+            row = await self.run(ticket, op, size)
+            return row._replace(parts={name: part.copy() for name, part in row.parts.items()})
+
+    def later(self, doing: Callable[..., Awaitable[Row]], *of: Any) -> None:
+        """The next picture is what doing(*of) makes; it is waited for when all are handed in."""
+        self._results.append(asyncio.ensure_future(self._caught(doing, of)))
+
+    def done(self, row: Row) -> None:
+        """The result of the next picture."""
+        self._results.append(row)
+
+    def failed(self, failure: Failure) -> None:
+        """The next picture came to nothing."""
+        self._results.append(failure)
+
+    async def _caught(
+        self, doing: Callable[..., Awaitable[Row]], of: Sequence[Any]
+    ) -> Row | Failure:
+        try:
+            return await doing(*of)
+        except Exception as error:
+            return self.failure(error)
+
+    def failure(self, error: Exception) -> Failure:
+        """What an error is to one picture of several."""
+        fault = fault_of(error)
+        if fault.status == 500:
+            self.shop.report(self.x, error)
+        return fault.failure
+
+    async def results(self) -> list[Row | Failure]:
+        """Of each picture, in order; a `Fault` where all of them came to nothing."""
+        found = [
+            await result if isinstance(result, asyncio.Task) else result for result in self._results
+        ]
+        self.count(found)
+        if found and all(isinstance(one, Failure) for one in found):
+            raise _all_failed([one for one in found if isinstance(one, Failure)])
+        return found
+
+    # --- figures ---------------------------------------------------------------------------------
+
+    def promise(self, op: Op, size: Sequence[int]) -> None:
+        """Raises where the pixels of the answer to several pictures would take too much memory."""
+        if op in (Op.ENCODE, Op.LATENTS):
+            return
+        self._bytes += 3 * math.prod(size)
+        most = ANSWER * self.shop.settings.max_body
+        if self._results and self._bytes > most:
+            raise Fault(
+                "too_large",
+                f"the answer would have more than {most:,} bytes of pixels; ask for fewer",
+            )
+
+    def time(self, name: str, seconds: float) -> None:
+        """The longest that a stage took of any picture."""
+        self.x.timings[name] = max(seconds, self.x.timings.get(name, 0.0))
+
+    def decoded(self, seconds: float) -> None:
+        """A picture was made pixels of."""
+        self.time("decode", seconds)
+        labels = {"model": self.served.name, "op": self.x.op}
+        self.shop.meters.add("vqtok_decode_seconds", seconds, **labels)
+
+    def count(self, found: Sequence[Row | Failure]) -> None:
+        """Counts what became of the pictures."""
+        self.x.pictures = len(found)
+        labels = {"model": self.served.name, "op": self.x.op}
+        for one in found:
+            code = one.status if isinstance(one, Failure) else 200
+            self.shop.meters.add("vqtok_pictures_total", 1, **labels, code=code)
+
+
+def row_of(answer: Answer) -> Row:
+    """An answer as the wire takes it."""
+    parts = dict(answer.parts)
+    scales = parts.pop("scales", None)
+    pairs = () if scales is None else tuple((int(h), int(w)) for h, w in scales)
+    return Row(parts, answer.size, pairs)
+
+
+def _all_failed(failures: Sequence[Failure]) -> Fault:
+    """The first one's status; of several pictures, JSON tells of each."""
+    fault = Fault.of(failures[0])
+    if len(failures) > 1:
+        fault.more = {
+            "pictures": [
+                {"status": one.status, "error": Fault.of(one).to_dict()} for one in failures
+            ]
+        }
+    return fault

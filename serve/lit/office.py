@@ -1,0 +1,71 @@
+"""What an API process does: a desk for each model, and the application in front of them."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from vqtok.serve.board import Board, Phase
+from vqtok.serve.lit.family import leave_with_parent
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from vqtok.serve.desk import Desk
+    from vqtok.serve.meters import Meters
+
+__all__ = ["Office"]
+
+
+@dataclass
+class Office:
+    """Made in the main process, forked into each API process, and opened there.
+
+    desks  of API process i, a model each
+    make   the application before them, with the meters of the process
+    """
+
+    desks: Callable[[int], dict[str, Desk]]
+    make: Callable[[Mapping[str, Desk], Meters], ASGIApp]
+    board: Board
+    meters: Meters
+    app: ASGIApp | None = None
+    _open: dict[str, Desk] = field(default_factory=dict)
+    _opened: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def open(self, index: int) -> None:
+        """Runs in API process `index`, on its loop."""
+        leave_with_parent()
+        self._take_signals()
+        self._open = self.desks(index)
+        for desk in self._open.values():
+            await desk.start()
+        self.app = self.make(self._open, self.meters.row(index))
+        self._opened.set()
+
+    async def opened(self) -> ASGIApp:
+        """The application, once it is there."""
+        await self._opened.wait()
+        assert self.app is not None
+        return self.app
+
+    async def close(self) -> None:
+        """The process ends."""
+        for desk in self._open.values():
+            desk.close()
+
+    def _take_signals(self) -> None:
+        """A terminal or a supervisor of processes may signal the whole group. This process goes on
+        listening until the main process has drained and says so, by the phase and a SIGTERM."""
+        uvicorns: Any = signal.getsignal(signal.SIGTERM)
+
+        def leave(number: int, frame: Any) -> None:
+            if self.board.phase is Phase.DRAINING:
+                uvicorns(number, frame)
+
+        signal.signal(signal.SIGTERM, leave)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        leave(signal.SIGTERM, None)  # one that came too early

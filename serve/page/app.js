@@ -1,0 +1,239 @@
+// The page: which tokenizer, which picture, and what is said about how it goes.
+
+import * as api from "./api.js";
+import { $, fillTerms, make } from "./dom.js";
+import { bytes, by, number } from "./figures.js";
+import { Player } from "./player.js";
+import { fromImageData } from "./pixels.js";
+import * as sample from "./sample.js";
+import { Session } from "./session.js";
+import * as source from "./source.js";
+import { Stage } from "./stage.js";
+import * as take from "./take.js";
+
+const SIDE = 256; // of the sample: at least, or where pictures keep their size
+
+let models = [];
+let session = null;
+let pending = null; // the session that is to take its place, once the server has answered
+let last = null; // the file that was tokenized last; null of the sample, which each one draws anew
+let busy = 0;
+
+const say = (text) => {
+  $("status").textContent = text;
+};
+
+// --- errors ----------------------------------------------------------------------------------
+
+function fail(error, again) {
+  if (error.name === "AbortError") return;
+  say("");
+  if (error.status === 401) {
+    askKey(again);
+    return;
+  }
+  $("error").hidden = false;
+  $("error-text").textContent = /[.?!]$/.test(error.message) ? error.message : `${error.message}.`;
+  const wait = error.retryAfter ? `Try again in ${error.retryAfter} s.` : "";
+  const id = error.requestId ? `Request ${error.requestId}.` : "";
+  $("error-more").textContent = [wait, id].filter(Boolean).join(" ");
+  $("again").onclick = again;
+  if (!(error instanceof api.ServerError)) throw error; // a fault of the page: to the console, too
+}
+
+function askKey(again) {
+  $("key-form").hidden = false;
+  $("key-label").textContent = api.key.get()
+    ? "The server did not take this key; try another"
+    : "This server asks for a key";
+  $("key").focus();
+  $("key-form").onsubmit = (event) => {
+    event.preventDefault();
+    api.key.set($("key").value.trim());
+    again();
+  };
+}
+
+// Runs one thing that asks the server, and says where it went wrong.
+async function attempt(act) {
+  const again = () => attempt(act);
+  $("error").hidden = true;
+  busy += 1;
+  document.body.setAttribute("aria-busy", "true");
+  try {
+    await act();
+    $("key-form").hidden = true;
+  } catch (error) {
+    fail(error, again);
+  } finally {
+    busy -= 1;
+    document.body.setAttribute("aria-busy", busy > 0);
+  }
+}
+
+// --- tokenizers ------------------------------------------------------------------------------
+
+const facts = () => models.find(({ name }) => name === $("model").value) ?? models[0];
+
+function describe({ name, tokenizer, codebook_size: size, stride, depth, precision, check }) {
+  document.title = `${name} · vqtok`;
+  $("name").textContent = name;
+  const each = depth ? `, ${depth} a cell` : "";
+  const parts = [
+    `${number(size)} codes${each}`,
+    `${by(...stride)} ${stride.length > 2 ? "frames and pixels" : "pixels"} a cell`,
+    precision,
+  ];
+  if (check !== "unchecked") parts.push(`self-check ${check}`);
+  if (tokenizer !== name) parts.unshift(tokenizer);
+  $("line").textContent = parts.join(" · ");
+}
+
+function showPrint({ schema, ...parts }) {
+  const digits = Object.values(parts).map((part) => part.slice(0, 8));
+  $("print-short").textContent = `${schema}:${digits.join("-")}`;
+  $("prints").hidden = false;
+  fillTerms($("print"), Object.entries(parts));
+}
+
+function choose() {
+  describe(facts());
+  $("what").textContent = facts().stride.length > 2 ? "clip or a picture" : "picture";
+  showPrint(facts().fingerprint);
+  return last ? tokenize(last) : useSample();
+}
+
+async function start() {
+  models = await api.models();
+  $("model").replaceChildren(...models.map(({ name }) => make("option", { value: name }, name)));
+  $("model-row").hidden = models.length < 2;
+  await choose();
+}
+
+// --- pictures --------------------------------------------------------------------------------
+
+async function drawn() {
+  const { stride, causal, preprocess } = facts();
+  const side = [preprocess.size ?? SIDE].flat()[0];
+  if (stride.length < 3) return sample.file(Math.max(side, SIDE));
+  const pixels = fromImageData(sample.clip(side, 4 * stride[0] + Number(causal)));
+  const { count, height, width, rgb } = pixels;
+  return {
+    name: "sample clip",
+    size: rgb.length,
+    body: rgb,
+    pixels,
+    type: "application/octet-stream",
+    shape: [count, height, width, 3],
+  };
+}
+
+async function useSample() {
+  const done = tokenize(await drawn());
+  last = null;
+  return done;
+}
+
+function tokenize(file) {
+  last = file;
+  const given =
+    file instanceof File
+      ? { name: file.name, size: file.size, type: source.typeOf(file), body: file }
+      : file;
+  return attempt(async () => {
+    const opened = new Session(facts(), (what, count) => changed(opened, what, count));
+    pending?.cancel();
+    session?.cancel();
+    pending = opened;
+    say(`Encoding ${given.name} …`);
+    await opened.load(given);
+    const took = opened.encoding.took + opened.decoding.took;
+    say(`Encoded and decoded in ${number(took)} ms.`);
+  });
+}
+
+function changed(which, what, count) {
+  if (what === "codes" && which === pending) {
+    session = which;
+    $("source").textContent = `${which.source.name}, ${bytes(which.source.size)}`;
+    stage.inputNote = "reading …";
+    stage.open(session);
+    player.open(session.codes.frames);
+    say("Decoding …");
+  }
+  if (which !== session) return; // an earlier one that had not heard yet
+  if (what === "reading") {
+    $("input-note").textContent = `reading frame ${count} of ${session.codes.frames}`;
+    return;
+  }
+  if (what === "input" && !session.input) stage.inputNote = "this browser cannot show the file";
+  if (what === "swapped") stage.showCodes();
+  if (what !== "codes") stage.showPictures();
+  showButtons();
+}
+
+// --- swapping --------------------------------------------------------------------------------
+
+function showButtons() {
+  $("undo").disabled = !session.history.canUndo;
+  $("redo").disabled = !session.history.canRedo;
+  $("reset").disabled = !session.codes.edits;
+}
+
+const span = (from, to) => (to > from ? `${from}–${to}` : `${from}`);
+
+function changeText({ pixels, strong, share, most, limit, box: [top, left, bottom, right] }) {
+  if (!pixels) return "no pixel changed";
+  const part = `${number(pixels)} ${pixels === 1 ? "pixel" : "pixels"} changed`;
+  const all = `${part} (${(100 * share).toFixed(1)} %)`;
+  const where = `x ${span(left, right)}, y ${span(top, bottom)}`;
+  if (!strong || strong === pixels) return `${all}, ${where}, by up to ${most} levels`;
+  return `${all}, ${number(strong)} of them by more than ${limit} levels, up to ${most}: ${where}`;
+}
+
+function edit(what, act) {
+  let applied = false;
+  return attempt(async () => {
+    // Another try sends the codes again; it must not change them twice.
+    const again = applied;
+    applied = true;
+    const found = await (again ? session.redecode() : act());
+    say(found ? `${what}: ${changeText(found)}.` : `${what}: the code is the same.`);
+  });
+}
+
+// --- the page --------------------------------------------------------------------------------
+
+function swap(index, code, where) {
+  const last = session.codes.codebookSize - 1;
+  if (!Number.isInteger(code) || code < 0 || code > last) {
+    say(`Codes of this tokenizer are whole numbers from 0 to ${last}.`);
+    return;
+  }
+  edit(`Swapped ${where} to ${code}`, () => session.swap([[index, code]]));
+}
+
+const stage = new Stage({ swap, say });
+const player = new Player((frame) => stage.turn({ frame }));
+const undo = () => session?.history.canUndo && edit("Undone", () => session.undo());
+const redo = () => session?.history.canRedo && edit("Redone", () => session.redo());
+
+function keys(event) {
+  const command = event.ctrlKey || event.metaKey;
+  if (!command || event.target.matches("input[type=number], input[type=password]")) return;
+  const letter = event.key.toLowerCase();
+  const again = letter === "y" || (letter === "z" && event.shiftKey);
+  if (!again && letter !== "z") return;
+  event.preventDefault();
+  (again ? redo : undo)();
+}
+
+source.listen({ input: $("file"), zone: $("drop"), onFile: tokenize });
+take.listen(() => ({ session, frame: stage.frame }), say);
+$("sample").addEventListener("click", useSample);
+$("model").addEventListener("change", choose);
+$("undo").addEventListener("click", undo);
+$("redo").addEventListener("click", redo);
+$("reset").addEventListener("click", () => edit("Back to the encoder's", () => session.reset()));
+document.addEventListener("keydown", keys);
+attempt(start);

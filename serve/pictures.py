@@ -1,0 +1,127 @@
+"""Batches of pictures through a codec and back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vqtok.serve.facts import Facts
+from vqtok.serve.items import Item, Parts, codes_of, cut, parts_of, quiet
+from vqtok.serve.slab import Op
+from vqtok.serve.staging import Staging
+
+if TYPE_CHECKING:
+    from vqtok.types import Codec
+
+__all__ = ["PictureRunner"]
+
+# Of pictures that keep their size: as many go together as have no more pixels than `max_batch`
+# of this side.
+SIDE = 256
+
+
+class PictureRunner:
+    """What `TokenizerEngine` does with pictures; see its settings."""
+
+    def __init__(self, codec: Codec, facts: Facts, padding: str, max_batch: int, gpu: bool) -> None:
+        self.facts = facts
+        self.padding = padding
+        self.max_batch = max_batch
+        self._codec: Any = codec
+        self._staging = Staging(pinned=gpu)
+        self._gpu = gpu
+        self.beat: Callable[[], None] = quiet
+        self._work: dict[Op, Callable[[Sequence[Item]], Iterator[Parts]]] = {
+            Op.ENCODE: self._encode,
+            Op.LATENTS: self._latents,
+            Op.DECODE: self._decode,
+            Op.DECODE_LATENTS: self._decode_latents,
+            Op.RECONSTRUCT: self._reconstruct,
+        }
+
+    def warm_up(self, max_batch: int) -> None:
+        """There and back, once for each shape of batches of pictures of the usual size."""
+        sides = self._usual_sides()
+        most = min(self.rows(sides), max_batch)
+        counts = {1}
+        if self._gpu and self.padding != "full":
+            counts |= {most, *(1 << power for power in range(most.bit_length()))}
+        item = Item({"pixels": np.zeros((*sides, 3), np.uint8)}, sides)
+        for count in sorted(counts):
+            self.beat()
+            self.run(Op.RECONSTRUCT, [item] * count)
+
+    def run(self, op: Op, items: Sequence[Item]) -> list[Parts]:
+        """See `Engine.run`."""
+        return list(self._work[op](items))
+
+    def rows(self, sides: Sequence[int]) -> int:
+        """How many pictures of these sides go through the model together."""
+        settings = self.facts.preprocess
+        area = SIDE * SIDE if settings.keeps_size else math.prod(settings.sides)
+        return max(1, min(self.max_batch, self.max_batch * area // max(1, math.prod(sides))))
+
+    # --- one kind of work each ----------------------------------------------------------------
+
+    def _encode(self, items: Sequence[Item]) -> Iterator[Parts]:
+        for some, pixels in self._batches(items, "pixels", _sides(items)):
+            yield from parts_of(self.facts, self._codec.encode(pixels)[: len(some)])
+
+    def _latents(self, items: Sequence[Item]) -> Iterator[Parts]:
+        for some, pixels in self._batches(items, "pixels", _sides(items)):
+            latents, codes = self._codec.encode_latents(pixels)
+            found = parts_of(self.facts, codes[: len(some)])
+            yield from ({**one, "latents": h} for one, h in zip(found, latents, strict=False))
+
+    def _decode(self, items: Sequence[Item]) -> Iterator[Parts]:
+        first = codes_of(self.facts, items[0].parts["codes"][None], items[:1])
+        self.facts.check_codes(first)  # the codec checks them all
+        for some, ids in self._batches(items, "codes", self.facts.decoded_size(first)):
+            pixels = self._codec.decode(codes_of(self.facts, ids, some))
+            yield from ({"pixels": cut(*pair)} for pair in zip(pixels, some, strict=False))
+
+    def _decode_latents(self, items: Sequence[Item]) -> Iterator[Parts]:
+        sides = self.facts.size_of(items[0].parts["latents"].shape[1:])
+        for some, latents in self._batches(items, "latents", sides):
+            pixels = self._codec.decode_latents(latents)
+            yield from ({"pixels": cut(*pair)} for pair in zip(pixels, some, strict=False))
+
+    def _reconstruct(self, items: Sequence[Item]) -> Iterator[Parts]:
+        for some, pixels in self._batches(items, "pixels", _sides(items)):
+            codes = self._codec.encode(pixels)
+            found = parts_of(self.facts, codes[: len(some)])
+            back = zip(found, self._codec.decode(codes), some, strict=False)
+            yield from ({**one, "pixels": cut(whole, item)} for one, whole, item in back)
+
+    # --- inside -----------------------------------------------------------------------------
+
+    def _batches(
+        self, items: Sequence[Item], part: str, sides: Sequence[int]
+    ) -> Iterator[tuple[Sequence[Item], npt.NDArray[Any]]]:
+        """Some items at a time, and that part of them as a batch, zeros behind it."""
+        most = self.rows(sides)
+        for start in range(0, len(items), most):
+            some = items[start : start + most]
+            arrays = [item.parts[part] for item in some]
+            yield some, self._staging.lay(arrays, self._padded(len(some), most))
+
+    def _padded(self, count: int, most: int) -> int:
+        """How long a batch of so many is made, of at most `most`."""
+        if self.padding == "full":
+            return most
+        return count if self.padding == "none" else min(most, 1 << (count - 1).bit_length())
+
+    def _usual_sides(self) -> tuple[int, int]:
+        settings = self.facts.preprocess
+        if not settings.keeps_size:
+            return settings.sides
+        side = max(1, SIDE // settings.stride) * settings.stride
+        return side, side
+
+
+def _sides(items: Sequence[Item]) -> tuple[int, ...]:
+    return items[0].parts["pixels"].shape[:2]

@@ -1,0 +1,261 @@
+"""What a worker does all day: gather, run, answer; and what it does when a batch fails."""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import sys
+import threading
+import time
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vqtok.errors import InputError
+from vqtok.serve.engine import Item
+from vqtok.serve.gather import Gather, Waiting
+from vqtok.serve.line import Answered, Line, Said
+from vqtok.serve.slab import GONE, TAKEN, Op
+
+if TYPE_CHECKING:
+    from vqtok.serve.board import Board, Seat
+    from vqtok.serve.engine import Engine, Parts
+    from vqtok.serve.meters import Meters
+
+__all__ = ["POISONED", "work"]
+
+# What a worker ends with when its device can't be used any more.
+POISONED = 70
+# Milliseconds between looks at `stop` while nothing comes.
+LOOK = 1000
+# Bytes of a message.
+LONGEST = 2000
+
+log = logging.getLogger(__name__)
+
+
+def work(
+    line: Line,
+    worker: int,
+    engine: Engine,
+    *,
+    max_batch: int,
+    stop: Callable[[], bool],
+    board: Board,
+    meters: Meters,
+) -> None:
+    """Answer the questions of all desks, until `stop` says so while nothing waits.
+
+    worker     its number; nobody else may have it at the same time
+    max_batch  the longest batch; a tokenizer of clips gets one at a time
+    meters     a row of its own
+    """
+    seat = board.seat(engine.facts.name, worker)
+    own = _Worker(line, worker, engine, max_batch, seat, meters)
+    with _pulse(seat):
+        engine.warm_up(max_batch, seat.beat)
+        own.say(Said.HELLO)
+        seat.ready = True
+        try:
+            own.loop(stop)
+        finally:
+            seat.ready = False
+            own.say(Said.GOODBYE)
+
+
+class _Worker:
+    def __init__(
+        self,
+        line: Line,
+        number: int,
+        engine: Engine,
+        max_batch: int,
+        seat: Seat,
+        meters: Meters,
+    ) -> None:
+        self.line, self.number, self.engine = line, number, engine
+        self.seat, self.meters, self.generation = seat, meters, seat.take()
+        self.model = engine.facts.name
+        self.gather = Gather(1 if engine.facts.is_video else max_batch)
+        self.poll = select.poll()
+        self.desks = {end: desk for desk, end in enumerate(line.question_ends(number))}
+        for end in self.desks:
+            self.poll.register(end, select.POLLIN)
+
+    def say(self, said: Said) -> None:
+        """To all desks."""
+        record = Answered(os.getpid(), 0, self.generation, 0, said, 0, 0.0, 0.0)
+        for desk in range(self.line.desks):
+            self.line.answer(desk, self.number, [record])
+
+    def loop(self, stop: Callable[[], bool]) -> None:
+        while True:
+            leaving = not len(self.gather) and stop()
+            ready = self.poll.poll(0 if leaving or len(self.gather) else LOOK)
+            for end, _ in ready:
+                self.read(self.desks[end])
+            if len(self.gather):
+                self.next_batch()
+            elif leaving and not ready:
+                return
+
+    def read(self, desk: int) -> None:
+        """Take in what a desk has asked, but for what was meant for somebody else."""
+        for question in self.line.questions(desk, self.number):
+            if question.generation != self.generation:
+                continue
+            slot = self.line.slab.slot(question.slot)
+            head = slot.head
+            if (head.uid, head.attempt) == (question.uid, question.attempt):
+                item = Item(slot.parts(), head.size)
+                self.gather.add(Waiting(desk, question, slot, Op(head.op), item))
+
+    def next_batch(self) -> None:
+        key, taken = self.gather.take()
+        now = time.monotonic()
+        batch, left = [], []
+        for waiting in taken:
+            if waiting.slot.state == GONE:
+                left.append((waiting, Said.SKIPPED))
+            elif waiting.question.deadline < now:
+                left.append((waiting, Said.LATE))
+            else:
+                waiting.slot.state = TAKEN
+                batch.append(waiting)
+        self.answer(left)
+        if batch:
+            self.seat.busy()
+            self.run(key, batch)
+            self.seat.idle()
+
+    def run(self, key: Hashable, batch: list[Waiting]) -> None:
+        """Answer a batch; one that fails is halved until only what it fails on is left."""
+        began = time.monotonic()
+        try:
+            made = self.engine.run(batch[0].op, [waiting.item for waiting in batch])
+            failure = _miscount(made, batch)
+        except Exception as error:
+            failure = error
+        if failure is None:
+            self.finish(batch, made, began)
+            return
+        self.seat.beat()
+        self.judge(key, batch, failure)
+
+    def judge(self, key: Hashable, batch: list[Waiting], failure: Exception) -> None:
+        """What to do about a batch that failed."""
+        half = (len(batch) + 1) // 2
+        if _memory_ran_out(failure):
+            _let_go(failure)
+            self.gather.lower(key, half)
+        elif _poisoned(failure):
+            log.critical("the device of this worker can't be used any more: %s", failure)
+            os._exit(POISONED)
+        if len(batch) > 1:
+            log.info("a batch of %d failed (%r); trying halves", len(batch), failure)
+            self.run(key, batch[:half])
+            self.run(key, batch[half:])
+        else:
+            self.fail(batch[0], failure)
+
+    def finish(self, batch: list[Waiting], made: Sequence[Parts], began: float) -> None:
+        """Write what was made into the slots, and tell the desks."""
+        ended = time.monotonic()
+        done = []
+        op = batch[0].op.name.lower()
+        for waiting, parts in zip(batch, made, strict=True):
+            try:
+                self.write(waiting, parts)
+            except Exception as error:
+                self.fail(waiting, RuntimeError(f"its answer can't be handed over: {error}"))
+            else:
+                done.append((waiting, Said.DONE))
+                queued = began - waiting.question.sent
+                self.meters.add("vqtok_queue_seconds", queued, model=self.model, op=op)
+        self.answer(done, began, ended - began)
+        self.meters.add("vqtok_model_seconds", ended - began, model=self.model, op=op)
+        self.meters.add("vqtok_batch_size", len(batch), model=self.model, op=op)
+
+    def write(self, waiting: Waiting, parts: Parts) -> None:
+        half = waiting.slot.made
+        half.clear()
+        for name, array in parts.items():
+            half.put(name, array)
+        if "codes" in parts:
+            self.meters.mark(self.model, parts["codes"])
+
+    def fail(self, waiting: Waiting, failure: Exception) -> None:
+        """Tell a desk what was wrong with one picture."""
+        refused = isinstance(failure, InputError)
+        text = str(failure) if refused else f"{type(failure).__name__}: {failure}"
+        if not refused:
+            log.error("a picture failed (%s)", waiting.op.name.lower(), exc_info=failure)
+        half = waiting.slot.made
+        half.clear()
+        message = text.encode()[: min(half.capacity, LONGEST)]
+        half.put("message", np.frombuffer(message, np.uint8))
+        self.answer([(waiting, Said.REFUSED if refused else Said.BROKEN)])
+
+    def answer(
+        self, answers: list[tuple[Waiting, Said]], began: float = 0.0, ran: float = 0.0
+    ) -> None:
+        records: dict[int, list[Answered]] = {}
+        for waiting, said in answers:
+            question = waiting.question
+            records.setdefault(waiting.desk, []).append(
+                Answered(
+                    question.uid,
+                    question.attempt,
+                    self.generation,
+                    question.slot,
+                    said,
+                    len(answers),
+                    began - question.sent,
+                    ran,
+                )
+            )
+        for desk, these in records.items():
+            self.line.answer(desk, self.number, these)
+
+
+@contextmanager
+def _pulse(seat: Seat) -> Iterator[None]:
+    """Beat beside what goes on, so that a process that stands still can be told from a batch."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(LOOK / 1000):
+            seat.pulse()
+
+    threading.Thread(target=beat, name="vqtok-pulse", daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
+
+
+def _miscount(made: Sequence[Parts], batch: Sequence[Waiting]) -> Exception | None:
+    if len(made) == len(batch):
+        return None
+    return RuntimeError(f"the engine gave {len(made)} answers to {len(batch)} questions")
+
+
+def _memory_ran_out(error: Exception) -> bool:
+    named = type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError)
+    return named or any(words in str(error) for words in ("out of memory", "can't allocate memory"))
+
+
+def _poisoned(error: Exception) -> bool:
+    """Whether a CUDA context is beyond repair: each later call would fail as well."""
+    return type(error).__name__ == "AcceleratorError" or "CUDA error" in str(error)
+
+
+def _let_go(error: Exception) -> None:
+    """Free what the failed batch held on the device: by its frames, then by the allocator."""
+    error.__traceback__ = error.__context__ = error.__cause__ = None
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,68 @@
+"""A line a request, and what is counted."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+
+import httpx
+from serve_bodies import raw
+from serve_stubs import StubEngine, picture
+
+
+def logged(served, capfd):
+    """The lines of the log so far."""
+    done = threading.Event()
+    served.loop.call_soon_threadsafe(served.loop.call_later, 0.1, done.set)
+    done.wait(5)
+    return [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+
+
+def test_a_request_is_a_line(serve, capfd):
+    served = serve(log="json")
+    answer = httpx.post(served.url + "/v1/encode?x=secret", **raw(picture(), x_request_id="job-1"))
+    httpx.get(served.url + "/" + "n" * 300, headers={"x-api-key": "secret"})
+    first, second = logged(served, capfd)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", first.pop("time"))
+    assert first.pop("ms") > 0
+    assert first == {
+        "id": "job-1",
+        "method": "POST",
+        "path": "/v1/encode",
+        "status": 200,
+        "pictures": 1,
+        "bytes_in": 196_608,
+        "bytes_out": len(answer.content),
+        "model": "stub",
+        "client": "127.0.0.1",
+    }
+    assert (second["status"], second["error"], len(second["path"])) == (404, "not_found", 200)
+
+
+def test_a_server_may_be_silent(serve, capfd):
+    served = serve(log="off")
+    httpx.get(served.url + "/live")
+    assert logged(served, capfd) == []
+
+
+def test_requests_and_pictures_are_counted(serve):
+    served = serve(StubEngine(refused=(1, 2, 3)))
+    httpx.post(served.url + "/v1/encode", **raw(picture()))
+    httpx.post(served.url + "/v1/encode", **raw(picture(1, first=(1, 2, 3))))
+    httpx.get(served.url + "/a-path-that-nobody-counts")
+    httpx.request("BREW", served.url + "/v1/encode")
+    text = httpx.get(served.url + "/metrics").text
+    for line in (
+        'vqtok_requests_total{code="200",model="stub",op="encode"} 1.0',
+        'vqtok_requests_total{code="422",model="stub",op="encode"} 1.0',
+        'vqtok_requests_total{code="404",model="",op="other"} 1.0',
+        'vqtok_pictures_total{code="200",model="stub",op="encode"} 1.0',
+        'vqtok_pictures_total{code="422",model="stub",op="encode"} 1.0',
+        'vqtok_slots_free{kind="picture",model="stub"} 64.0',
+        'vqtok_in_flight{kind="picture",model="stub"} 0.0',
+        'vqtok_workers{model="stub"} 1.0',
+    ):
+        assert line in text
+    assert "nobody" not in text
+    assert 'vqtok_request_seconds_count{model="stub",op="encode"} 2.0' in text

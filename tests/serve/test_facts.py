@@ -1,0 +1,352 @@
+"""What is known of a tokenizer where there is no model."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import tiny
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from serve_kinds import CLIPS, KINDS, PICTURES, alone, clip, kind, shown
+
+import vqtok
+from vqtok.errors import CodesError, ImageError, InputError, LoadError, MismatchError
+from vqtok.preprocess import Preprocess, fit
+from vqtok.serve.facts import Facts, describe
+from vqtok.tokenizer import VisualTokenizer
+from vqtok.types import Codes
+
+every = pytest.mark.parametrize("name", KINDS)
+
+
+class Limits(NamedTuple):
+    max_area: int = 1 << 14
+    max_frames: int = 9
+
+
+def facts_of(name: str) -> Facts:
+    return describe(kind(name), name.replace(" ", "-"), "toys/" + name)
+
+
+def test_no_torch_is_needed() -> None:
+    code = (
+        "import sys, vqtok.serve.facts, vqtok.serve.engine, vqtok.serve.load\n"
+        "print(*{'torch', 'diffusers', 'transformers'} & set(sys.modules))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == ""
+
+
+@every
+def test_it_travels(name: str) -> None:
+    facts = facts_of(name)
+    assert pickle.loads(pickle.dumps(facts)) == facts
+    stored = json.loads(json.dumps(facts.to_dict()))
+    assert Facts.from_dict(stored) == facts
+    assert Facts.from_dict(stored | {"of a later version": 1}) == facts
+
+
+def test_what_is_said() -> None:
+    tok = kind("multiscale")
+    assert describe(tok, "fine", "toys/fine", check="exact").to_dict() == {
+        "name": "fine",
+        "tokenizer": "toys/fine",
+        "version": vqtok.__version__,
+        "fingerprint": tok.fingerprint.to_dict(),
+        "precision": "ieee32",
+        "preprocess": tok.settings.model_dump(mode="json"),
+        "codebook_size": 64,
+        "depth": 0,
+        "axes": 1,
+        "stride": [4, 4],
+        "only_size": None,
+        "grid": [21],
+        "latent_grid": [4, 4],
+        "latent_channels": 4,
+        "scale_sides": [1, 2, 4],
+        "causal": False,
+        "window": None,
+        "check": "exact",
+        "is_video": False,
+        "is_multiscale": True,
+        "dtype": "uint16",
+    }
+
+
+def test_what_describes_no_tokenizer() -> None:
+    stored = facts_of("cnn").to_dict()
+    stored.pop("stride")
+    with pytest.raises(LoadError) as error:
+        Facts.from_dict(stored)
+    assert str(error.value) == "this does not describe a tokenizer: 'stride' is missing"
+    with pytest.raises(LoadError) as other:
+        Facts.from_dict({**facts_of("cnn").to_dict(), "stride": 4})
+    assert str(other.value) == ("this does not describe a tokenizer: 'int' object is not iterable")
+
+
+# --- sizes and grids ------------------------------------------------------------------------------
+
+
+@every
+def test_sizes_are_those_of_the_model(name: str) -> None:
+    tok, facts = kind(name), facts_of(name)
+    side = facts.preprocess.size or 8 * facts.preprocess.stride
+    frames = (tok.plan_frames(6).padded,) if tok.is_video else ()
+    for shape in ((side, side), (side, 2 * side)):
+        size = (*frames, *shape)
+        if facts.only_size not in (None, shape):
+            continue
+        latents = tok.model.grid_of(size)
+        codes = tok.model.quantize.codes_shape(latents)
+        assert facts.latent_grid_of(size) == latents
+        assert facts.grid_of(size) == (codes[:-1] if facts.depth else codes)
+        assert facts.size_of(latents) == tok.model.size_of(latents) == size
+        assert facts.scales_of(latents) == tok.model.quantize.scales_of(latents)
+
+
+@pytest.mark.parametrize("name", CLIPS)
+@pytest.mark.parametrize("count", [1, 2, 3, 8, 11])
+def test_frames_are_planned_as_the_model_does(name: str, count: int) -> None:
+    assert facts_of(name).plan_frames(count) == kind(name).plan_frames(count)
+
+
+def test_the_grid_of_one_size() -> None:
+    grids = {name: (facts_of(name).grid, facts_of(name).latent_grid) for name in KINDS}
+    assert grids == {
+        "cnn": ((4, 4), (4, 4)),
+        "native": (None, None),
+        "extend": (None, None),
+        "multiscale": ((21,), (4, 4)),
+        "residual": ((4, 4), (4, 4)),
+        "lfq": ((4, 4), (4, 4)),
+        "sequence": ((64,), (64,)),
+        "causal clips": (None, None),
+        "clips": ((1, 8, 8), (1, 8, 8)),
+        "windows of clips": (None, None),
+    }
+
+
+def test_sizes_that_fit_no_grid() -> None:
+    for name, size, message in (
+        ("cnn", (16, 18), "the sides of a picture are multiples of 4 x 4; got 16 x 18"),
+        ("sequence", (32, 16), "the sides of a picture are 32 x 32; got 32 x 16"),
+        (
+            "clips",
+            (3, 16, 16),
+            "the sides of a clip are multiples of 2 x 2 x 2; got 3 x 16 x 16",
+        ),
+    ):
+        with pytest.raises(ImageError) as error:
+            facts_of(name).grid_of(size)
+        assert str(error.value) == message
+    with pytest.raises(InputError) as frames:
+        facts_of("cnn").plan_frames(2)
+    assert str(frames.value) == "cnn takes pictures, which have no frames to plan"
+
+
+# --- codes ----------------------------------------------------------------------------------------
+
+
+@every
+def test_its_own_codes_are_taken(name: str) -> None:
+    tok, facts = kind(name), facts_of(name)
+    pixels = shown(tok)
+    _, made, _ = alone(tok, pixels)
+    codes = facts.codes(made.ids[0].astype(facts.dtype), pixels.shape[:-1], codebook=made.codebook)
+    facts.check_codes(made)
+    tok.codec.check(codes)
+    assert codes == replace(made, sizes=codes.sizes)
+    assert codes.sizes.tolist() == [list(pixels.shape[:-1])]
+    frames = tok.plan_frames(len(pixels)).padded if tok.is_video else 0
+    whole = (frames, *pixels.shape[1:-1]) if frames else pixels.shape[:-1]
+    assert facts.decoded_size(codes) == whole
+    assert not facts.codes(made.ids[0]).sizes.any() or facts.only_size
+
+
+def test_a_grid_is_a_clip_of_one_frame() -> None:
+    codes = facts_of("clips").codes(np.zeros((8, 8), int))
+    assert codes.ids.shape == (1, 1, 8, 8)
+    assert codes.sizes.tolist() == [[0, 0, 0]]
+
+
+def test_codes_as_narrow_as_they_can_be() -> None:
+    assert facts_of("cnn").dtype == np.uint16
+    assert facts_of("lfq").dtype == np.uint32
+    edge = replace(facts_of("cnn"), codebook_size=1 << 16)
+    assert edge.dtype == np.uint16
+    assert replace(edge, codebook_size=(1 << 16) + 1).dtype == np.uint32
+
+
+@pytest.mark.parametrize(
+    ("name", "ids", "message"),
+    [
+        (
+            "cnn",
+            np.full((4, 4), 64),
+            "codes of this tokenizer lie in [0, 64); got some from 64 to 64",
+        ),
+        (
+            "cnn",
+            np.zeros(16, int),
+            "the codes of a picture have the shape (h, w) here, with at least one token; got (16,)",
+        ),
+        (
+            "cnn",
+            np.zeros((0, 4), int),
+            "the codes of a picture have the shape (h, w) here, with at least one token; got "
+            "(0, 4)",
+        ),
+        (
+            "residual",
+            np.zeros((4, 4, 2), int),
+            "the codes of a picture have the shape (h, w, 3) here, with at least one token; got "
+            "(4, 4, 2)",
+        ),
+        (
+            "clips",
+            np.zeros(4, int),
+            "the codes of a clip have the shape (t, h, w) here, with at least one token; got (4,)",
+        ),
+        (
+            "sequence",
+            np.zeros((8, 8), int),
+            "the codes of a picture have the shape (L,) here, with at least one token; got (8, 8)",
+        ),
+        ("sequence", np.zeros(63, int), "a picture has 64 codes here; got 63"),
+        ("multiscale", np.zeros(20, int), "the scales 1x1 2x2 4x4 hold 21 codes; got codes of the "
+         "shape (1, 20)"),
+        ("cnn", np.zeros((4, 4)), "codes are whole numbers; got an array of float64"),
+    ],
+)  # fmt: skip
+def test_what_are_no_codes(name: str, ids: np.ndarray, message: str) -> None:
+    with pytest.raises(CodesError) as error:
+        facts_of(name).codes(ids)
+    assert str(error.value) == message
+
+
+def test_codes_of_others() -> None:
+    facts = facts_of("multiscale")
+    with pytest.raises(MismatchError) as codebook:
+        facts.codes(np.zeros(21, int), codebook="0" * 64)
+    assert str(codebook.value) == (
+        "these codes were made with the codebook 0000000000000000 and cannot be decoded by a "
+        f"tokenizer whose codebook is {facts.fingerprint.codebook[:16]}"
+    )
+    with pytest.raises(MismatchError) as scales:
+        facts.codes(np.zeros(5, int), scales=((1, 1), (2, 2)))
+    assert str(scales.value) == (
+        "these codes have the scales 1x1 2x2; this tokenizer cuts a grid of 2x2 into 1x1 1x1 2x2"
+    )
+    with pytest.raises(CodesError) as size:
+        facts_of("cnn").codes(np.zeros((4, 4), int), (16, 12))
+    assert str(size.value) == (
+        "a grid of 4 x 4 codes stands for 13 x 13 to 16 x 16 pixels, height and width; got the "
+        "size [16, 12]"
+    )
+
+
+def test_scales_of_many_sizes_are_told() -> None:
+    model = tiny.model(quantizer="multiscale", quantizer_args={"scales": (1, 2, 4)})
+    tok = VisualTokenizer.from_model(model, Preprocess(policy="native", stride=4))
+    facts = describe(tok, "m", "m")
+    with pytest.raises(CodesError) as error:
+        facts.codes(np.zeros(21, int))
+    assert str(error.value) == (
+        "codes of several scales do not tell their grid, and pictures of this tokenizer have "
+        "several sizes; pass the scales"
+    )
+    codes = facts.codes(np.zeros(21, int), scales=((1, 1), (2, 2), (4, 4)))
+    assert facts.decoded_size(codes) == (16, 16)
+
+
+def test_codes_of_one_picture_alone_are_taken() -> None:
+    with pytest.raises(MismatchError) as error:
+        facts_of("cnn").check_codes(Codes(np.zeros((1, 4, 4), int), np.zeros((1, 2), int), 32))
+    assert str(error.value) == (
+        "these codes have codebook_size=32 and depth=0; this tokenizer decodes codebook_size=64 "
+        "and depth=0"
+    )
+
+    with pytest.raises(CodesError) as axes:
+        facts_of("cnn").check_codes(Codes(np.zeros((1, 16), int), np.zeros((1, 2), int), 64))
+    assert str(axes.value) == (
+        "the codes of a picture have the shape (h, w) here, with at least one token; got (16,)"
+    )
+
+
+# --- slots ----------------------------------------------------------------------------------------
+
+
+def bytes_of(tok: VisualTokenizer, pixels: np.ndarray) -> int:
+    """What one side of a slot holds at most, of a picture and what is made of it."""
+    facts = describe(tok, "x", "x")
+    latents, codes, back = alone(tok, pixels)
+    room = sum(
+        -(-array.nbytes // 64) * 64
+        for array in (codes.ids.astype(facts.dtype), np.array(codes.scales, np.int32))
+    )
+    return max(pixels.nbytes, room + latents.nbytes, room + back.nbytes)
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_picture_finds_room(name: str) -> None:
+    tok, facts = kind(name), facts_of(name)
+    limits = Limits(max_area=24 * 20)
+    capacity = facts.slot_bytes(limits)[0]
+    pixels = shown(tok)
+    assert facts.slot_kind(pixels.shape[:-1], limits) == 0
+    need = bytes_of(tok, pixels)
+    assert need <= capacity <= 2 * need + 8192
+
+
+@pytest.mark.parametrize("name", CLIPS)
+@pytest.mark.parametrize("frames", [1, 2, 9])
+def test_a_clip_finds_room(name: str, frames: int) -> None:
+    tok, facts, limits = kind(name), facts_of(name), Limits(max_area=256)
+    capacities = facts.slot_bytes(limits)
+    which = facts.slot_kind((frames, 16, 16), limits)
+    assert which == (frames > facts.frames)
+    assert bytes_of(tok, clip(frames)) <= capacities[which]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 2000), st.integers(1, 2000), st.integers(64, 1 << 16))
+def test_extended_pictures_of_any_shape_find_room(height: int, width: int, area: int) -> None:
+    if max(height, width) > 200 * min(height, width):
+        return
+    tok = kind("extend").with_preprocess(max_area=max(area, 64))
+    facts = describe(tok, "e", "e")
+    size = fit(height, width, facts.preprocess)
+    limits = Limits(max_area=1 << 16)
+    assert np.prod(size) <= facts.picture_area(limits)
+    cells = np.prod(facts.grid_of(size))
+    latents, codes = 4 * 4 * cells, 2 * cells
+    assert codes + max(3 * np.prod(size), latents) <= facts.slot_bytes(limits)[0]
+
+
+def test_grids_larger_than_the_one_size() -> None:
+    facts, limits = facts_of("cnn"), Limits(max_area=64 * 64)
+    picture, larger = facts.slot_bytes(limits)
+    assert facts.slot_kind((16, 16), limits) == facts.slot_kind((8, 32), limits) == 0
+    assert facts.slot_kind((64, 64), limits) == 1
+    assert facts.largest_area(limits) == 64 * 64
+    assert picture < 4096 * 2 < 3 * 64 * 64 <= larger
+
+
+def test_nothing_is_larger_than_the_only_size() -> None:
+    assert facts_of("sequence").slot_bytes(Limits())[1] == 0
+    assert facts_of("native").slot_bytes(Limits())[1] == 0
+    assert facts_of("sequence").largest_area(Limits()) == 32 * 32
+
+
+def test_latents_may_be_what_needs_most() -> None:
+    wide = replace(facts_of("cnn"), latent_channels=256)
+    assert wide.slot_bytes(Limits())[0] >= 4 * 256 * 16
+    assert facts_of("cnn").slot_bytes(Limits())[0] < 4 * 256 * 16

@@ -1,0 +1,106 @@
+"""From a name to an engine, in whatever process."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+from safetensors.torch import load_file, save_file
+
+from vqtok.errors import ConfigError, LoadError, MismatchError
+from vqtok.preprocess import preprocess
+from vqtok.serve.engine import Item
+from vqtok.serve.load import Load
+from vqtok.serve.slab import Op
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("saved") / "tok"
+    tiny.tokenizer().save_pretrained(place)
+    return place
+
+
+def test_an_engine_of_a_folder(folder: Path) -> None:
+    tok = tiny.tokenizer()
+    load = pickle.loads(pickle.dumps(Load("toy", str(folder), max_batch=4)))
+    facts = load.describe()
+    assert (facts.name, facts.tokenizer, facts.check) == ("toy", str(folder), "exact")
+    assert (facts.fingerprint, facts.grid) == (tok.fingerprint, (4, 4))
+    engine = load.of(facts)("cpu")
+    assert engine.facts == facts
+    pixels = preprocess(tiny.picture(), tok.settings)
+    (found,) = engine.run(Op.ENCODE, [Item({"pixels": pixels})])
+    assert np.array_equal(found["codes"], tok.codec.encode(pixels[None]).ids[0])
+
+
+@pytest.mark.parametrize(
+    ("size", "policy", "sides"),
+    [(32, None, (32, 32)), ("24x32", "stretch", (24, 32)), ((8, 16), "pad", (8, 16))],
+)
+def test_other_preprocessing(
+    folder: Path, size: int | str | tuple[int, int], policy: str | None, sides: tuple[int, int]
+) -> None:
+    facts = Load("toy", str(folder), size=size, policy=policy).describe()
+    assert facts.preprocess.sides == sides
+    assert facts.preprocess.policy == (policy or "center")
+    assert facts.grid == (sides[0] // 4, sides[1] // 4)
+    assert facts.fingerprint.codebook == tiny.tokenizer().fingerprint.codebook
+    assert facts.fingerprint.preprocess != tiny.tokenizer().fingerprint.preprocess
+
+
+def test_a_published_policy_brings_its_resize(folder: Path) -> None:
+    facts = Load("toy", str(folder), size=16, policy="adm").describe()
+    assert (facts.preprocess.policy, facts.preprocess.resize) == ("adm", "adm-box-bicubic")
+
+
+def test_precision_and_padding(folder: Path) -> None:
+    engine = Load("toy", str(folder), precision="bf16", padding="full", max_batch=3)("cpu")
+    assert engine.facts.precision == "bf16"
+    pixels = np.zeros((16, 16, 3), np.uint8)
+    assert len(engine.run(Op.ENCODE, [Item({"pixels": pixels})] * 4)) == 4
+
+
+def test_what_is_another_tokenizer_by_now(folder: Path) -> None:
+    load = Load("toy", str(folder))
+    other = load.of(Load("toy", str(folder), size=32).describe())
+    with pytest.raises(MismatchError) as error:
+        other("cpu")
+    assert str(error.value) == (
+        f"'{folder}' was {other.fingerprint} when the server started, and is "
+        f"{tiny.tokenizer().fingerprint} now; start it again"
+    )
+
+
+def test_what_computes_otherwise_is_not_served(tmp_path: Path) -> None:
+    place = tmp_path / "tok"
+    tiny.tokenizer().save_pretrained(place)
+    probe = place / "probe.safetensors"
+    tensors = load_file(probe)
+    tensors["latents"] += 1
+    save_file(tensors, probe, metadata={"schema": "vqtok-probe/1"})
+    for start in (Load("toy", str(place)).describe, lambda: Load("toy", str(place))("cpu")):
+        with pytest.raises(MismatchError) as error:
+            start()
+        assert str(error.value).startswith(
+            f"the tokenizer in '{place}' does not compute here what it did where it was saved: "
+            "refused"
+        )
+
+
+def test_names_and_settings_that_are_not(folder: Path) -> None:
+    with pytest.raises(LoadError) as name:
+        Load("toy", "photo-tny").describe()
+    assert str(name.value).startswith("there is no tokenizer called 'photo-tny'")
+    with pytest.raises(ConfigError) as size:
+        Load("toy", str(folder), size="big").describe()
+    assert str(size.value) == "size is a number, or HEIGHTxWIDTH such as 256x384; got 'big'"
+    with pytest.raises(ConfigError) as precision:
+        Load("toy", str(folder), precision="fp32")("cpu")
+    assert str(precision.value).startswith("there is no precision called 'fp32'")
+    with pytest.raises(ConfigError) as device:
+        Load("toy", str(folder))("gpu")
+    assert str(device.value).startswith("there is no device 'gpu' here: ")
