@@ -159,7 +159,7 @@ SETTINGS = [
     {"policy": "extend", "stride": 1, "max_area": 7000},
     {"policy": "adm", "size": 32, "resize": "adm-box-bicubic"},
     {"policy": "taming", "size": 64, "resize": "opencv-u8-bilinear"},
-    {"policy": "torchvision", "size": 37, "resize": "pillow-bilinear"},
+    {"policy": "torchvision", "size": 36, "resize": "pillow-bilinear"},
 ]
 PREPARE = """async ([address, settings]) => {
     const { prepare } = await import("/prepare.js");
