@@ -56,12 +56,12 @@ class Server(LitServer):  # type: ignore[misc]
             accelerator="cpu",  # devices are named below
             workers_per_device=settings.workers_per_device,
             timeout=settings.timeout,
-            middlewares=[(Front, {"office": office})],
             restart_workers=True,
             disable_openapi_url=True,
         )
-        # LitServe's gzip would spend 4 ms on pixels that it can hardly make smaller.
-        self.app.user_middleware = [m for m in self.app.user_middleware if m.cls is Front]
+        # Before all middleware: LitServe's gzip alone would spend 4 ms on pixels that it can hardly
+        # make smaller.
+        self.app.middleware_stack = Front(self.app.build_middleware_stack(), office)
         self.devices = list(devices)
         self.monitor_internal = 0.25  # seconds between looks at the workers
         self.uvicorn_graceful_timeout = int(settings.timeout) + 1
