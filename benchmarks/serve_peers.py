@@ -167,13 +167,16 @@ class Reader:
 
     def warm_up(self, max_batch: int, beat: Callable[[], None]) -> None: ...
 
-    def run(self, op: Op, items: Sequence[Item]) -> list[Parts]:
+    def rows(self, item: Item) -> int:
+        return BATCH
+
+    def run(self, op: Op, items: Sequence[Item], beat: Callable[[], None]) -> list[Parts]:
         return [{"codes": codes} for codes in predict([item.parts["pixels"] for item in items])]
 
 
 def vqtok(port: int) -> None:
-    from vqtok.serve.run import run
-    from vqtok.serve.settings import flags, resolve
+    from vqtok.serve.layers import flags, resolve
+    from vqtok.serve.main import run
 
     given = {"models": {"reader": "reader"}, "port": port, "api_processes": 1, "max_batch": BATCH}
     given |= {"slots": 8 * 16}  # as many pictures as are under way with 16 in a request

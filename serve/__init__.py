@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from vqtok.serve.client import AsyncClient, Client
     from vqtok.serve.http import make_app
     from vqtok.serve.local import Local
-    from vqtok.serve.run import run
+    from vqtok.serve.main import run
     from vqtok.serve.settings import ServeSettings
 
 if __name__ == "serve":
@@ -27,7 +27,7 @@ _HOMES = {
     "Local": "vqtok.serve.local",
     "ServeSettings": "vqtok.serve.settings",
     "make_app": "vqtok.serve.http",
-    "run": "vqtok.serve.run",
+    "run": "vqtok.serve.main",
 }
 
 

@@ -105,7 +105,9 @@ class Seat:
         return int(self._get(RESTARTS))
 
     def restarted(self) -> None:
-        """The supervisor starts another worker here."""
+        """The supervisor starts another worker here, which takes the seat once it is warm."""
+        self._set(READY, 0)
+        self._set(BUSY, 0)
         self._set(RESTARTS, self.restarts + 1)
 
 

@@ -78,8 +78,13 @@ class ClipRunner:
     def _pixels(self, codes: Codes, item: Item) -> npt.NDArray[np.uint8]:
         """All frames (T, H, W, 3) of one clip; of a picture (H, W, 3)."""
         self.facts.check_codes(codes)
-        frames = np.stack(list(self._beating(self._codec.decode_frames(codes))))
-        return frames[0] if len(item.size) == 2 else frames
+        frames = self._beating(self._codec.decode_frames(codes))
+        whole = self.facts.decoded_size(codes)
+        shown = zip(codes.sizes[0].tolist(), whole, strict=True)
+        pixels = np.empty((*(side or most for side, most in shown), 3), np.uint8)
+        for room, frame in zip(pixels, frames, strict=True):
+            room[:] = frame
+        return pixels[0] if len(item.size) == 2 else pixels
 
     def _beating(self, frames: Iterator[npt.NDArray[np.uint8]]) -> Iterator[npt.NDArray[np.uint8]]:
         for frame in frames:

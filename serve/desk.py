@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import os
 import time
-from collections import deque
-from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -17,17 +16,20 @@ from vqtok.errors import InputError
 from vqtok.serve.board import watch_exit
 from vqtok.serve.line import Answered, Line, Question, Said
 from vqtok.serve.outcomes import Broken, Busy, EngineError, Late, Lost, Refused
+from vqtok.serve.peer import Peer
 from vqtok.serve.slab import FREE, GONE, HELD, QUEUED, TAKEN, Head, Op, Slot
 
 if TYPE_CHECKING:
     from vqtok.serve.facts import Facts
 
-__all__ = ["Answer", "Desk", "Peer", "Ticket"]
+__all__ = ["Answer", "Desk", "Ticket"]
 
 KINDS = ("pictures", "clips")
 # Workers that may die over one picture.
 TRIES = 2
-LATE = "the answer was not there in time"
+# One of so many slots stays for `claim`.
+SHARE = 4
+TOO_LATE = "the answer was not there in time"
 
 
 class Answer(NamedTuple):
@@ -49,8 +51,9 @@ class Answer(NamedTuple):
 class Ticket:
     """A slot that somebody has, until `deadline`. It is a context manager, and must be closed."""
 
-    def __init__(self, desk: Desk, slot: Slot, deadline: float) -> None:
-        self.desk, self.slot, self.deadline = desk, slot, deadline
+    def __init__(self, desk: Desk, slot: Slot, deadline: float, waited: bool) -> None:
+        self.desk, self.slot, self.deadline, self.waited = desk, slot, deadline, waited
+        self.weight = 0
         self.uid = self.attempt = self.deaths = 0
         self.sent = 0.0
         self.worker: int | None = None  # that has the slot, or will read of it
@@ -83,21 +86,6 @@ class Ticket:
         self.close()
 
 
-class Peer:
-    """A worker as a desk sees it: up while it has a generation."""
-
-    def __init__(self) -> None:
-        self.generation = 0
-        self.load = 0
-        self.forget: Callable[[], None] | None = None
-
-    def down(self) -> None:
-        self.generation = self.load = 0
-        if self.forget is not None:
-            self.forget()
-            self.forget = None
-
-
 class Desk:
     """The slots of one API process for one model; everything happens on its event loop.
 
@@ -110,10 +98,17 @@ class Desk:
         self.line, self.number, self.facts, self.timeout = line, number, facts, timeout
         kinds = range(len(line.slab.kinds))
         self._free = [list(line.slab.slots_of(number, kind)) for kind in kinds]
-        self._waiters: list[deque[tuple[asyncio.Future[Ticket], float]]] = [deque() for _ in kinds]
+        self._waiters: list[dict[asyncio.Future[Ticket], float]] = [{} for _ in kinds]
+        # Slots that those who waited for one may have, and do have.
+        self._shares = [_share(count) for count, _ in line.slab.kinds]
+        self._waited = [0 for _ in kinds]
         self._asked: dict[int, Ticket] = {}
-        self._unsent: deque[Ticket] = deque()
-        self._peers = [Peer() for _ in range(line.workers)]
+        self._unsent: dict[int, Ticket] = {}
+        self._peers = [Peer(line, number, worker) for worker in range(line.workers)]
+        # Each desk begins with another one: none knows what the others have asked.
+        first = number % line.workers
+        self._turn = [*self._peers[first:], *self._peers[:first]]
+        self._lost: str | None = None
         self._uids = itertools.count(1)
         self._came = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -132,11 +127,21 @@ class Desk:
             self._loop.remove_reader(end)
         for peer in self._peers:
             peer.down()
-        waiting = [future for row in self._waiters for future, _ in row]
+        self._tell("the server is closing")
+        self._loop = None
+
+    def give_up(self, reason: str) -> None:
+        """All workers have ended for good: who waits is told why, and whoever comes yet."""
+        for peer in self._peers:
+            self._down(peer.worker)
+        self._tell(reason)
+
+    def _tell(self, reason: str) -> None:
+        self._lost = reason
+        waiting = [future for row in self._waiters for future in row]
         asked = [ticket.future for ticket in self._asked.values()]
         for future in (*waiting, *asked):
-            _fail(future, Lost("the server is closing"))
-        self._loop = None
+            _fail(future, Lost(reason))
 
     async def up(self) -> None:
         """Wait until a worker is up."""
@@ -162,6 +167,8 @@ class Desk:
     def claim(self, kind: int = 0, seconds: float | None = None) -> Ticket:
         """A slot at once, whose answer is due in `seconds`; `Busy` where none is free.
 
+        It is for the first picture of a request: those who `wait` never have all slots.
+
         kind  0 for a picture, 1 for a clip
         """
         deadline = self._deadline(kind, seconds)
@@ -173,13 +180,13 @@ class Desk:
     async def wait(self, kind: int = 0, seconds: float | None = None) -> Ticket:
         """A slot as soon as one is free; `Late` where none is within `seconds`, which go on."""
         deadline = self._deadline(kind, seconds)
-        if self._free[kind]:
-            return self._ticket(self._free[kind].pop(), deadline)
+        if self._free[kind] and self._waited[kind] < self._shares[kind]:
+            return self._ticket(self._free[kind].pop(), deadline, waited=True)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Ticket] = loop.create_future()
         late = Late(f"no slot for {KINDS[kind]} came free in time")
         timer = loop.call_later(deadline - time.monotonic(), _fail, future, late)
-        self._waiters[kind].append((future, deadline))
+        self._waiters[kind][future] = deadline
         try:
             return await future
         except asyncio.CancelledError:
@@ -188,6 +195,7 @@ class Desk:
             raise
         finally:
             timer.cancel()
+            self._waiters[kind].pop(future, None)
 
     # What tickets do.
 
@@ -195,11 +203,14 @@ class Desk:
         """`Ticket.run`."""
         if ticket.left or ticket.uid in self._asked:
             raise InputError("a ticket runs one question at a time, and none once it is closed")
+        if self._lost is not None:
+            raise Lost(self._lost)
         loop = asyncio.get_running_loop()
         ticket.uid, ticket.attempt, ticket.deaths = next(self._uids), 1, 0
         ticket.sent = time.monotonic()
         ticket.future = loop.create_future()
-        ticket.slot.head = Head(ticket.uid, 1, op, ticket.deadline, size)
+        ticket.weight = math.prod(size) or ticket.slot.given.capacity // 3
+        ticket.slot.head = Head(ticket.uid, 1, op, size)
         self._asked[ticket.uid] = ticket
         timer = loop.call_later(ticket.deadline - ticket.sent, self._overdue, ticket)
         self._send(ticket)
@@ -214,7 +225,8 @@ class Desk:
             ticket.slot.state = GONE
         else:
             self._asked.pop(ticket.uid, None)
-            self._release(ticket.slot)
+            self._unsent.pop(ticket.uid, None)
+            self._release(ticket)
 
     # Slots.
 
@@ -223,60 +235,57 @@ class Desk:
             raise InputError(f"{self.facts.name} has no slots for {KINDS[kind]}")
         return time.monotonic() + (self.timeout if seconds is None else seconds)
 
-    def _ticket(self, index: int, deadline: float) -> Ticket:
+    def _ticket(self, index: int, deadline: float, *, waited: bool = False) -> Ticket:
         slot = self.line.slab.slot(index)
         slot.clear()
         slot.state = HELD
-        return Ticket(self, slot, deadline)
+        if waited:
+            self._waited[self.line.slab.kind_of(index)] += 1
+        return Ticket(self, slot, deadline, waited)
 
-    def _release(self, slot: Slot) -> None:
-        """A slot that nobody can write to any more: to who has waited longest, or to the others."""
-        kind = self.line.slab.kind_of(slot.index)
+    def _release(self, ticket: Ticket) -> None:
+        """A slot that nobody can write to any more: to who has waited longest, or to the others.
+
+        Who has waited comes first until all of them have their share, and never has more: neither
+        long requests nor many short ones keep the other kind out.
+        """
+        index = ticket.slot.index
+        kind = self.line.slab.kind_of(index)
         if kind:
-            self.line.slab.give_back(slot.index)
-        slot.state = FREE
+            self.line.slab.give_back(index)
+        ticket.slot.state = FREE
+        self._waited[kind] -= ticket.waited
         waiters = self._waiters[kind]
-        while waiters:
-            future, deadline = waiters.popleft()
+        while waiters and self._waited[kind] < self._shares[kind]:
+            future = next(iter(waiters))
+            deadline = waiters.pop(future)
             if not future.done():
-                future.set_result(self._ticket(slot.index, deadline))
+                future.set_result(self._ticket(index, deadline, waited=True))
                 return
-        self._free[kind].append(slot.index)
+        self._free[kind].append(index)
 
     # Questions.
 
     def _send(self, ticket: Ticket) -> None:
         """To the worker with the least to do; once one is up where none is."""
-        up = [index for index, peer in enumerate(self._peers) if peer.generation]
+        up = [peer for peer in self._turn if peer.generation]
         ticket.slot.state = QUEUED
-        ticket.worker = min(up, key=lambda index: self._peers[index].load, default=None)
-        if ticket.worker is not None:
-            peer = self._peers[ticket.worker]
-            question = Question(
-                ticket.uid,
-                ticket.attempt,
-                peer.generation,
-                ticket.slot.index,
-                ticket.deaths,
-                0,
-                ticket.sent,
-                ticket.deadline,
-            )
-            if self.line.ask(self.number, ticket.worker, question):
-                peer.load += 1
-                return
-            ticket.worker = None
-        self._unsent.append(ticket)
+        if not up:
+            self._unsent[ticket.uid] = ticket
+            return
+        peer = min(up, key=_load)
+        ticket.worker = peer.worker
+        which = (ticket.uid, ticket.attempt, peer.generation, ticket.slot.index)
+        peer.ask(Question(*which, ticket.deaths, ticket.sent, ticket.deadline), ticket.weight)
 
     def _send_unsent(self) -> None:
-        waiting, self._unsent = self._unsent, deque()
-        for ticket in waiting:
-            if ticket.worker is None and ticket.uid in self._asked:
-                self._send(ticket)
+        waiting, self._unsent = self._unsent, {}
+        for ticket in waiting.values():
+            self._send(ticket)
 
     def _overdue(self, ticket: Ticket) -> None:
         up = self.alive or ticket.worker is not None
-        _fail(ticket.future, Late(LATE) if up else Lost("no worker is up"))
+        _fail(ticket.future, Late(TOO_LATE) if up else Lost("no worker is up"))
 
     # Answers.
 
@@ -306,9 +315,9 @@ class Desk:
             return
         del self._asked[answer.uid]
         ticket.worker = None
-        self._peers[worker].load -= 1
+        self._peers[worker].load -= ticket.weight
         if ticket.left:
-            self._release(ticket.slot)
+            self._release(ticket)
             return
         ticket.slot.state = HELD
         if ticket.future is not None and not ticket.future.done():
@@ -321,7 +330,7 @@ class Desk:
             size = ticket.slot.head.size
             future.set_result(Answer(parts, size, answer.queued, answer.ran, answer.batch))
         elif answer.said in (Said.LATE, Said.SKIPPED):
-            future.set_exception(Late(LATE))
+            future.set_exception(Late(TOO_LATE))
         else:
             kind = Refused if answer.said == Said.REFUSED else Broken
             future.set_exception(kind(parts["message"].tobytes().decode(errors="replace")))
@@ -363,7 +372,7 @@ class Desk:
     def _again(self, ticket: Ticket) -> None:
         if ticket.left:
             del self._asked[ticket.uid]
-            self._release(ticket.slot)
+            self._release(ticket)
         elif ticket.deaths >= TRIES:
             del self._asked[ticket.uid]
             ticket.slot.state = HELD
@@ -371,7 +380,16 @@ class Desk:
         else:
             ticket.attempt += 1
             ticket.slot.head = ticket.slot.head._replace(attempt=ticket.attempt)
-            self._unsent.append(ticket)
+            self._unsent[ticket.uid] = ticket
+
+
+def _load(peer: Peer) -> int:
+    return peer.load
+
+
+def _share(count: int) -> int:
+    """Of so many slots, how many those may have who waited for one."""
+    return count - max(1, count // SHARE) if count > 1 else count
 
 
 def _fail(future: asyncio.Future[Any] | None, error: EngineError) -> None:

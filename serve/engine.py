@@ -2,8 +2,8 @@
 
 The answer for a picture is what the tokenizer's own `encode` and `decode` give. With another batch
 around it a convolution may round otherwise, which moves an id only where two codes are as near as
-rounding goes: a near tie. With `padding="full"` there is but one batch for each shape, so that ids
-are equal bit for bit whatever came along with a picture.
+rounding goes: a near tie. With `padding="alone"` each picture goes through by itself, so that
+codes, latents and pixels are equal bit for bit whatever came along with it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from vqtok.errors import ConfigError, InputError, did_you_mean
 from vqtok.serve.clips import ClipRunner
-from vqtok.serve.facts import Facts, describe
-from vqtok.serve.items import Item, Parts
+from vqtok.serve.describe import describe
+from vqtok.serve.facts import Facts
+from vqtok.serve.items import Item, Parts, quiet
 from vqtok.serve.pictures import PictureRunner
 from vqtok.serve.slab import Op
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PADDINGS", "Engine", "Item", "Parts", "TokenizerEngine"]
 
-PADDINGS = ("auto", "none", "powers", "full")
+PADDINGS = ("auto", "none", "powers", "alone")
 
 
 class Engine(Protocol):
@@ -33,14 +34,19 @@ class Engine(Protocol):
     def facts(self) -> Facts: ...
 
     def warm_up(self, max_batch: int, beat: Callable[[], None]) -> None:
-        """Does what the first pictures would wait for.
-
-        `beat` is to be called now and then while a call takes long, later on in `run`, too.
-        """
+        """Does what the first pictures would wait for; `beat` as in `run`."""
         ...
 
-    def run(self, op: Op, items: Sequence[Item]) -> list[Parts]:
-        """Items of one op, with equal shapes and scales -> the answer for each, or an error."""
+    def rows(self, item: Item) -> int:
+        """How many like this one go through the model together, at most."""
+        ...
+
+    def run(self, op: Op, items: Sequence[Item], beat: Callable[[], None]) -> list[Parts]:
+        """Items of one op, with equal shapes and scales -> the answer for each, or an error.
+
+        beat  to be called now and then while it takes long. It raises where nobody waits any more,
+              which is to be let through
+        """
         ...
 
 
@@ -48,8 +54,9 @@ class TokenizerEngine:
     """An `Engine` over a tokenizer; latents need one that runs on torch.
 
     padding    how batches are filled up with zeros: "powers", to powers of two, so that few shapes
-               are seen; "full", always to `max_batch`, so that ids don't depend on what came along;
-               "none"; "auto" is "powers" on a GPU, where each shape is prepared for, else "none"
+               are seen; "none"; "alone", there are none but of one, so that nothing depends on what
+               came along; "auto" is "powers" on a GPU, where each shape is prepared for, else
+               "none"
     max_batch  pictures of the tokenizer's size that go through the model together; of larger ones
                as many as have no more pixels, of clips one
     facts      where they are known already
@@ -88,8 +95,13 @@ class TokenizerEngine:
             self._runner.warm_up(max_batch)
             self._warm = max_batch
 
-    def run(self, op: Op, items: Sequence[Item]) -> list[Parts]:
+    def rows(self, item: Item) -> int:
+        """See `Engine.rows`: clips go one by one."""
+        return self._runner.rows(item) if isinstance(self._runner, PictureRunner) else 1
+
+    def run(self, op: Op, items: Sequence[Item], beat: Callable[[], None] = quiet) -> list[Parts]:
         """See `Engine.run`."""
+        self._runner.beat = beat
         if op in (Op.LATENTS, Op.DECODE_LATENTS) and not self._gives_latents:
             raise InputError(
                 f"{self.facts.name} does not run on torch here, and has codes but no latents"

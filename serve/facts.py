@@ -1,40 +1,30 @@
-"""What a process that holds no model knows about one: enough to check pictures and codes, and to
-say how large a slot must be. Importing this brings no torch."""
+"""What a process that holds no model knows about one: enough to check pictures and codes. Importing
+this brings no torch.
+
+How facts come of a tokenizer is in `vqtok.serve.describe`, how large slots are in
+`vqtok.serve.room`.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from vqtok.errors import CodesError, ImageError, InputError, LoadError
 from vqtok.frames import FramePlan, plan_frames
-from vqtok.pictures import MAX_ASPECT
 from vqtok.preprocess import Preprocess
-from vqtok.strides import Scales, by, check_codes, grid_of, share, size_of
-from vqtok.types import Codes, Fingerprint
+from vqtok.serve import room
+from vqtok.serve.room import Limits
+from vqtok.strides import Scales, by, check_codes, check_sizes, grid_of, share, size_of
+from vqtok.types import Codes, Fingerprint, axes_text, code_dtype
 
-if TYPE_CHECKING:
-    from vqtok.tokenizer import VisualTokenizer
-
-__all__ = ["UNCHECKED", "Facts", "Limits", "describe"]
+__all__ = ["UNCHECKED", "Facts", "Limits"]
 
 UNCHECKED = "unchecked"
-PART = 64  # bytes that a part of a slot may begin after the one before it
-PAGE = 4096
-
-
-class Limits(Protocol):
-    """What the settings of a server say about sizes."""
-
-    @property
-    def max_area(self) -> int: ...
-    @property
-    def max_frames(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -89,8 +79,8 @@ class Facts:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of codes in slots and on the wire: little-endian, 16 bits up to 65,536 codes, else 32."""
-        return np.dtype("<u2" if self.codebook_size <= 1 << 16 else "<u4")
+        """Of codes in slots and on the wire."""
+        return code_dtype(self.codebook_size)
 
     @property
     def frames(self) -> int:
@@ -147,7 +137,8 @@ class Facts:
         A grid (h, w) is a clip of one frame where the model takes clips. Of several scales those of
         the one size are taken where `scales` are not given.
 
-        size      height and width, or frames, height and width, that come back: by default all
+        size      height and width, or frames, height and width, that come back: by default all. Of
+                  height and width alone a clip of one frame comes back as a picture
         codebook  the print of the codebook that they name, or "" where they name none
         """
         ids = self._shaped(np.asarray(ids))
@@ -158,13 +149,25 @@ class Facts:
         return self.scaled(found)
 
     def check_codes(self, codes: Codes) -> None:
-        """Raises where this model cannot decode them, as the model itself would."""
-        check_codes(codes, self.fingerprint, self, self)
+        """Raises where this model cannot decode them, as the model itself would.
+
+        The size (h, w) of a clip's codes stands for a picture, which is a clip of one frame.
+        """
+        sizes = self._with_frames(codes.sizes)
+        whole = codes if sizes is codes.sizes else replace(codes, sizes=sizes)
+        check_codes(whole, self.fingerprint, self, self)
         self._check_axes(codes.ids.shape[1:])
         if self.only_size is not None and codes.grid != self.grid:
             raise CodesError(
                 f"a picture has {by(self.grid or ())} codes here; got {by(codes.grid)}"
             )
+
+    def check_size(self, grid: Sequence[int], size: Sequence[int]) -> None:
+        """Raises where vectors of a grid do not stand for pixels of that size; () is not known."""
+        if not size:
+            return
+        sizes = self._with_frames(np.array([size], np.int32))
+        check_sizes(self, Codes(np.zeros((1, *grid), np.uint8), sizes, 1))
 
     def scaled(self, codes: Codes) -> Codes:
         """Codes of several scales that do not say which, with those of the one size."""
@@ -184,37 +187,16 @@ class Facts:
     # --- slots ------------------------------------------------------------------------------
 
     def slot_bytes(self, limits: Limits) -> tuple[int, int]:
-        """Bytes that each side of a slot for a picture holds, and of one for what is larger.
-
-        The larger is a clip or, where preprocessing brings pictures to one size, a grid of codes
-        that stands for a larger one; it is 0 where there is nothing larger.
-        """
-        area = self.picture_area(limits)
-        picture = self._capacity(self.frames, area, _cells(area, self))
-        most = max(area, self.largest_area(limits))
-        frames = self.plan_frames(limits.max_frames).padded if self.is_video else 1
-        larger = self._capacity(frames, most, _cells(most, self))
-        return picture, larger if larger > picture else 0
+        """See `vqtok.serve.room`."""
+        return room.slot_bytes(self, limits)
 
     def slot_kind(self, size: Sequence[int], limits: Limits) -> int:
-        """0 where pixels (H, W) or (T, H, W) go into a slot for a picture, else 1."""
-        *frames, height, width = size
-        small = height * width <= self.picture_area(limits)
-        return 0 if small and math.prod(frames) <= self.frames else 1
-
-    def picture_area(self, limits: Limits) -> int:
-        """The most pixels of a prepared picture or frame."""
-        settings = self.preprocess
-        if not settings.keeps_size:
-            return math.prod(settings.sides)
-        area = min(settings.max_area or limits.max_area, limits.max_area)
-        return area if settings.policy == "native" else _extended(area, settings.stride)
+        """See `vqtok.serve.room`."""
+        return room.slot_kind(self, size, limits)
 
     def largest_area(self, limits: Limits) -> int:
-        """The most pixels of a picture or frame that codes may stand for."""
-        if self.only_size is not None:
-            return math.prod(self.only_size)
-        return max(limits.max_area, self.picture_area(limits))
+        """See `vqtok.serve.room`."""
+        return room.largest_area(self, limits)
 
     # --- JSON -------------------------------------------------------------------------------
 
@@ -257,6 +239,12 @@ class Facts:
             )
         return self.latent_grid
 
+    def _with_frames(self, sizes: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+        """Sizes (N, 2) where clips are taken -> (N, 3), of one frame each; 0 stays not known."""
+        if not self.is_video or sizes.shape[1] == 3:
+            return sizes
+        return np.column_stack([sizes.any(axis=1).astype(sizes.dtype), sizes])
+
     def _shaped(self, ids: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:
         if self.is_video and ids.ndim == 2 + bool(self.depth):
             ids = ids[None]
@@ -264,79 +252,15 @@ class Facts:
         return ids
 
     def _check_axes(self, shape: tuple[int, ...]) -> None:
-        names = list("thw"[-self.axes :]) if self.axes > 1 else ["L"]
         deep = self.depth and (not shape or shape[-1] != self.depth)
         if len(shape) != self.axes + bool(self.depth) or deep or 0 in shape:
-            axes = ", ".join([*names, *([str(self.depth)] if self.depth else [])])
             raise CodesError(
                 f"the codes of a {'clip' if self.is_video else 'picture'} have the shape "
-                f"({axes}{',' * (',' not in axes)}) here, with at least one token; got {shape}"
+                f"{axes_text(self.axes, self.depth)} here, with at least one token; got {shape}"
             )
-
-    def _capacity(self, frames: int, area: int, cells: int) -> int:
-        tokens = cells * (self.plan_frames(frames).tokens if self.is_video else 1)
-        pixels = 3 * frames * area
-        codes = tokens * max(1, self.depth, len(self.scale_sides)) * self.dtype.itemsize
-        latents = 4 * tokens * (self.latent_channels or 0)
-        scales = 8 * len(self.scale_sides)
-        whole = codes + scales + max(pixels, latents) + 3 * PART
-        return -(-whole // PAGE) * PAGE
 
 
 TUPLES = ("stride", "only_size", "grid", "latent_grid", "scale_sides")
-
-
-def describe(tok: VisualTokenizer, name: str, tokenizer: str, *, check: str = UNCHECKED) -> Facts:
-    """The facts of a tokenizer; `check` is what its probe said."""
-    from vqtok import __version__
-
-    model = tok.model
-    quantize: Any = model.quantize
-    grids = _grids(tok)
-    return Facts(
-        name=name,
-        tokenizer=tokenizer,
-        version=__version__,
-        fingerprint=tok.fingerprint,
-        precision=tok.precision,
-        preprocess=tok.settings,
-        codebook_size=tok.codebook_size,
-        depth=quantize.depth,
-        axes=model.code_axes,
-        stride=tuple(model.stride),
-        only_size=model.only_size,
-        grid=grids[0],
-        latent_grid=grids[1],
-        latent_channels=quantize.dim,
-        scale_sides=tuple(quantize.scales) if tok.is_multiscale else (),
-        causal=model.causal,
-        window=model.window if tok.is_video else None,
-        check=check,
-    )
-
-
-def _grids(tok: VisualTokenizer) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
-    """Of codes and of vectors, where all pictures come to one size."""
-    if tok.settings.keeps_size:
-        return None, None
-    frames = (tok.plan_frames(1).padded,) if tok.is_video else ()
-    latents = tuple(tok.model.grid_of((*frames, *tok.settings.sides)))
-    quantize = tok.model.quantize
-    codes = tuple(quantize.codes_shape(latents))
-    return (codes[:-1] if quantize.depth else codes), latents
-
-
-def _cells(area: int, facts: Facts) -> int:
-    """The most tokens of a frame with so many pixels."""
-    if facts.only_size is not None and facts.grid is not None:
-        return math.prod(facts.grid)
-    return -(-area // math.prod(facts.stride[-2:]))
-
-
-def _extended(area: int, stride: int) -> int:
-    """The most pixels where both sides of a picture are extended to a multiple of the stride."""
-    long, short = math.isqrt(area * MAX_ASPECT) + 1, math.isqrt(area) + 1
-    return area + stride * (long + short) + stride**2
 
 
 def _length(scales: Scales) -> int:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
 from vqtok.serve.engine import Item
 from vqtok.serve.line import Question
 from vqtok.serve.slab import Op, Slot
 
-__all__ = ["Gather", "Waiting"]
+__all__ = ["Cap", "Gather", "Waiting"]
+
+# Batches that go well before a longer one is tried, which memory ran out with.
+STEADY = 16
 
 
 @dataclass(slots=True)
@@ -35,15 +38,23 @@ class Waiting:
 
 
 @dataclass
+class Cap:
+    """The longest batch of a kind since memory ran out, and how many as long went well since."""
+
+    most: int
+    good: int = 0
+
+
+@dataclass
 class Gather:
     """Groups of questions that may share a batch; there is no waiting for more of a kind.
 
-    max_batch  the longest batch
+    most  how many like this one go together
     """
 
-    max_batch: int
+    most: Callable[[Waiting], int]
     _groups: dict[Hashable, deque[Waiting]] = field(default_factory=dict)
-    _caps: dict[Hashable, int] = field(default_factory=dict)
+    _caps: dict[Hashable, Cap] = field(default_factory=dict)
     _count: int = 0
 
     def __len__(self) -> int:
@@ -60,16 +71,32 @@ class Gather:
             return None, []
         key = min(self._groups, key=lambda one: self._groups[one][0].question.sent)
         group = self._groups[key]
-        batch = [group.popleft() for _ in range(min(len(group), self.cap(key)))]
+        count = 1 if len(group) == 1 else min(len(group), self._most(key, group[0]))
+        batch = [group.popleft() for _ in range(count)]
         if not group:
             del self._groups[key]
         self._count -= len(batch)
         return key, batch
 
-    def cap(self, key: Hashable) -> int:
-        """The longest batch of this key."""
-        return self._caps.get(key, self.max_batch)
+    def lower(self, key: Hashable, most: int) -> None:
+        """Memory ran out above `most`: for now batches of this key are no longer."""
+        cap = self._caps.get(key)
+        self._caps[key] = Cap(most if cap is None else min(most, cap.most))
 
-    def lower(self, key: Hashable, cap: int) -> None:
-        """From now on batches of this key are no longer than `cap`; memory ran out above it."""
-        self._caps[key] = min(cap, self.cap(key))
+    def went_well(self, key: Hashable, length: int) -> None:
+        """After enough batches as long as may be, memory may be there again: try twice as many."""
+        cap = self._caps.get(key)
+        if cap is None or length < cap.most:
+            return
+        cap.good += 1
+        if cap.good == STEADY:
+            self._caps[key] = Cap(2 * cap.most)
+
+    def _most(self, key: Hashable, first: Waiting) -> int:
+        """The longest batch of this key."""
+        most, cap = self.most(first), self._caps.get(key)
+        if cap is None:
+            return most
+        if cap.most >= most:
+            del self._caps[key]
+        return min(most, cap.most)

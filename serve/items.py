@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from vqtok import batches
 from vqtok.serve.facts import Facts
 from vqtok.types import Codes
 
@@ -54,8 +55,7 @@ def parts_of(facts: Facts, codes: Codes) -> list[Parts]:
 
 def cut(pixels: npt.NDArray[np.uint8], item: Item) -> npt.NDArray[np.uint8]:
     """A picture (H, W, 3) or clip (T, H, W, 3) as large as it went in."""
-    sides = tuple(slice(side or None) for side in item.size)
-    return pixels[sides] if len(sides) < pixels.ndim else pixels
+    return batches.cut(pixels, item.size)
 
 
 def quiet() -> None:

@@ -18,7 +18,8 @@ import fcntl
 import os
 import select
 import struct
-from collections.abc import Iterable
+import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from enum import IntEnum
 from typing import Any, NamedTuple
@@ -31,8 +32,9 @@ __all__ = ["Answered", "Line", "Pipe", "Question", "Said"]
 SIZE = 64
 # A pipe takes so many bytes at once or not at all.
 PIECE = select.PIPE_BUF // SIZE * SIZE
-QUESTION = struct.Struct("<QIIIHHdd24x")
-ANSWERED = struct.Struct("<QIIIHHdd24x")
+# Bytes that a reader takes at once.
+GULP = 1 << 16
+RECORD = struct.Struct("<QIIIIdd24x")
 # Linux takes pipes up to this from everybody.
 WIDEST = 1 << 20
 
@@ -57,18 +59,16 @@ class Question(NamedTuple):
     generation: int
     slot: int
     alone: int  # whether a worker died over it: no other may share its batch
-    unused: int
     sent: float
     deadline: float
 
 
 class Answered(NamedTuple):
-    """A record from a worker to a desk."""
+    """A record from a worker to a desk; an answer, or tidings with 0 for what they lack."""
 
     uid: int
     attempt: int
     generation: int
-    slot: int
     said: int
     batch: int
     queued: float
@@ -89,11 +89,14 @@ class Pipe:
         os.set_blocking(reader, False)
 
     def read(self) -> bytes:
-        """The records that wait, as many as one read gives."""
-        try:
-            return os.read(self.reader, PIECE)
-        except BlockingIOError:
-            return b""
+        """All records that wait."""
+        found = b""
+        with suppress(BlockingIOError):
+            while piece := os.read(self.reader, GULP):
+                found += piece
+                if len(piece) < GULP:
+                    break
+        return found
 
     def close(self) -> None:
         if self.reader >= 0:
@@ -102,7 +105,8 @@ class Pipe:
             self.reader = self.writer = -1
 
     def __del__(self) -> None:
-        self.close()
+        if not sys.is_finalizing():
+            self.close()
 
     def __getstate__(self) -> tuple[Any, Any]:
         return inherited(self.reader), inherited(self.writer)
@@ -134,22 +138,28 @@ class Line:
         """The file descriptors that tell a desk of answers, a worker each."""
         return [pipe.reader for pipe in self._said[desk]]
 
-    def ask(self, desk: int, worker: int, question: Question) -> bool:
-        """Send a question; False where the pipe is full."""
-        try:
-            os.write(self._asked[desk][worker].writer, QUESTION.pack(*question))
-        except BlockingIOError:
-            return False
-        return True
+    def ask_end(self, desk: int, worker: int) -> int:
+        """The file descriptor that tells a desk when a worker's pipe takes questions again."""
+        return self._asked[desk][worker].writer
+
+    def ask(self, desk: int, worker: int, questions: Sequence[Question]) -> int:
+        """Send questions, as many as the pipe takes; how many that were."""
+        records = b"".join([RECORD.pack(*question) for question in questions])
+        for start in range(0, len(records), PIECE):
+            try:
+                os.write(self._asked[desk][worker].writer, records[start : start + PIECE])
+            except BlockingIOError:
+                return start // SIZE
+        return len(questions)
 
     def answers(self, desk: int, worker: int) -> list[Answered]:
         """What a worker has said since."""
         found = self._said[desk][worker].read()
-        return [Answered._make(record) for record in ANSWERED.iter_unpack(found)]
+        return [Answered._make(record) for record in RECORD.iter_unpack(found)]
 
     def nudge(self, worker: int) -> None:
         """Wake a worker, so that it looks whether to stop; only from the process of desk 0."""
-        self.ask(0, worker, Question(0, 0, 0, 0, 0, 0, 0.0, 0.0))
+        self.ask(0, worker, [Question(0, 0, 0, 0, 0, 0.0, 0.0)])
 
     # What a worker does.
 
@@ -160,11 +170,11 @@ class Line:
     def questions(self, desk: int, worker: int) -> list[Question]:
         """What a desk has asked since."""
         found = self._asked[desk][worker].read()
-        return [Question._make(record) for record in QUESTION.iter_unpack(found)]
+        return [Question._make(record) for record in RECORD.iter_unpack(found)]
 
-    def answer(self, desk: int, worker: int, answers: Iterable[Answered]) -> None:
+    def answer(self, desk: int, worker: int, answers: Sequence[Answered]) -> None:
         """Send answers, in the end all of them: it waits while the pipe is full."""
-        records = b"".join(ANSWERED.pack(*answer) for answer in answers)
+        records = b"".join([RECORD.pack(*answer) for answer in answers])
         for start in range(0, len(records), PIECE):
             os.write(self._said[desk][worker].writer, records[start : start + PIECE])
 
@@ -176,7 +186,8 @@ class Line:
 
 
 def _widen(descriptor: int, length: int) -> None:
-    """Make a pipe take `length` bytes, as far as the system lets us; a full one only delays."""
+    """Make a pipe take `length` bytes, as far as the system lets us: whoever finds one full goes on
+    writing once it takes more."""
     setting = getattr(fcntl, "F_SETPIPE_SZ", None)
     if setting is not None and length > 1 << 16:
         with suppress(PermissionError):

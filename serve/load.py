@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from vqtok.errors import MismatchError
 from vqtok.hub import of_run
 from vqtok.preprocess import parse_size
+from vqtok.serve.describe import describe
 from vqtok.serve.engine import TokenizerEngine
-from vqtok.serve.facts import Facts, describe
+from vqtok.serve.facts import Facts
 from vqtok.types import Fingerprint
 
 if TYPE_CHECKING:

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from vqtok.errors import InputError
 from vqtok.serve.board import Board, Phase
 from vqtok.serve.desk import Desk
 from vqtok.serve.line import Line
 from vqtok.serve.meters import Meters
-from vqtok.serve.slab import Slab
+from vqtok.serve.outcomes import Lost
+from vqtok.serve.slab import slab_for
 from vqtok.serve.worker import work
 
 if TYPE_CHECKING:
     from vqtok.serve.engine import Engine
-    from vqtok.serve.facts import Facts, Limits
+    from vqtok.serve.facts import Limits
 
-__all__ = ["Local", "Sizes", "slab_for"]
+__all__ = ["Local", "Sizes"]
 
 # Seconds that a batch under way has when `Local` is left.
 PATIENCE = 5.0
@@ -33,14 +36,11 @@ class Sizes:
     max_frames: int = 64
 
 
-def slab_for(facts: Facts, limits: Limits, *, slots: int, clip_slots: int, desks: int = 1) -> Slab:
-    """The slots of a model: so many for pictures and for clips, for each desk."""
-    picture, clip = facts.slot_bytes(limits)
-    return Slab([(slots, picture), (clip_slots if clip else 0, clip)], desks)
-
-
 class Local:
-    """`async with Local(engine) as local:` then hand pictures to `local.desk`.
+    """`async with Local(engine) as local:`, once, then hand pictures to `local.desk`.
+
+    A device that can't be used any more ends the worker, not the program: whoever waits for an
+    answer, or asks later on, is told so by `Lost`.
 
     Leaving ends the worker after the batch that it is at, or leaves it behind where that hangs.
 
@@ -73,14 +73,18 @@ class Local:
         self.board = board or Board({facts.name: 1})
         self.meters = meters or Meters({facts.name: facts.codebook_size}, rows=2)
         self._stopping = threading.Event()
-        self._ended: asyncio.Future[None] | None = None
+        self._seat = self.board.seat(facts.name, 0)
+        # What the worker ended with; None where it was told to.
+        self._ended: asyncio.Future[BaseException | None] | None = None
 
     async def __aenter__(self) -> Self:
+        if self._ended is not None:
+            raise InputError("a Local is entered once; make another one")
         loop = asyncio.get_running_loop()
         self._ended = loop.create_future()
         await self.desk.start()
         self._thread = threading.Thread(
-            target=self._work, args=(loop, self._ended), name="vqtok-worker", daemon=True
+            target=self._work, args=(loop,), name="vqtok-worker", daemon=True
         )
         self._thread.start()
         up = asyncio.ensure_future(self.desk.up())
@@ -88,7 +92,8 @@ class Local:
         if self._ended.done():
             up.cancel()
             self._close()
-            self._ended.result()
+            if (failure := self._ended.result()) is not None:
+                raise failure
         self._phase(Phase.READY)
         return self
 
@@ -99,6 +104,17 @@ class Local:
         if self._ended is not None:
             await asyncio.wait((self._ended,), timeout=PATIENCE)
         self._close()
+
+    def check(self, patience: float = 60.0) -> None:
+        """Raises `Lost` where the worker has ended, or has been at one batch for so many seconds.
+
+        Only leaving this one behind and making another helps then, best in another process.
+        """
+        if self._ended is None or self._ended.done():
+            raise Lost("the worker has ended")
+        since = self._seat.busy_since
+        if since and time.monotonic() - since > patience:
+            raise Lost(f"the worker has been at one batch for more than {patience:g} s")
 
     def _phase(self, phase: Phase) -> None:
         if self._own_board:
@@ -112,9 +128,10 @@ class Local:
         self.line.close()
         self.line.slab.close()
 
-    def _work(self, loop: asyncio.AbstractEventLoop, ended: asyncio.Future[None]) -> None:
+    def _work(self, loop: asyncio.AbstractEventLoop) -> None:
         failure: BaseException | None = None
         try:
+            self.engine.warm_up(self.max_batch, self._seat.pulse)
             work(
                 self.line,
                 0,
@@ -123,17 +140,20 @@ class Local:
                 stop=self._stopping.is_set,
                 board=self.board,
                 meters=self.meters.row(self.row),
+                poisoned=_give_up,
             )
         except BaseException as error:
             failure = error
         with suppress(RuntimeError):  # the loop is closed where this thread was left behind
-            loop.call_soon_threadsafe(_end, ended, failure)
+            loop.call_soon_threadsafe(self._over, failure)
+
+    def _over(self, failure: BaseException | None) -> None:
+        if failure is not None:
+            self.desk.give_up(f"the worker has ended: {type(failure).__name__}: {failure}")
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(failure)
 
 
-def _end(ended: asyncio.Future[None], failure: BaseException | None) -> None:
-    if ended.done():
-        return
-    if failure is None:
-        ended.set_result(None)
-    else:
-        ended.set_exception(failure)
+def _give_up(failure: Exception) -> None:
+    """What a worker in a thread does without its device: it ends, with the reason."""
+    raise failure

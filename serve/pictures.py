@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,9 @@ __all__ = ["PictureRunner"]
 # Of pictures that keep their size: as many go together as have no more pixels than `max_batch`
 # of this side.
 SIDE = 256
+# Seconds that a batch may take where larger ones are hardly any faster, which is beside GPUs: so
+# nobody waits for long behind one, and a worker that is at work is not taken for one that hangs.
+BRIEF = 1.0
 
 
 class PictureRunner:
@@ -34,6 +38,7 @@ class PictureRunner:
         self._codec: Any = codec
         self._staging = Staging(pinned=gpu)
         self._gpu = gpu
+        self._pixels = math.inf  # of a batch at most, as `warm_up` finds it
         self.beat: Callable[[], None] = quiet
         self._work: dict[Op, Callable[[Sequence[Item]], Iterator[Parts]]] = {
             Op.ENCODE: self._encode,
@@ -44,54 +49,53 @@ class PictureRunner:
         }
 
     def warm_up(self, max_batch: int) -> None:
-        """There and back, once for each shape of batches of pictures of the usual size."""
+        """There and back, for each shape of batches of pictures of the usual size."""
         sides = self._usual_sides()
-        most = min(self.rows(sides), max_batch)
-        counts = {1}
-        if self._gpu and self.padding != "full":
-            counts |= {most, *(1 << power for power in range(most.bit_length()))}
+        most = min(self._most(sides), max_batch)
         item = Item({"pixels": np.zeros((*sides, 3), np.uint8)}, sides)
-        for count in sorted(counts):
-            self.beat()
-            self.run(Op.RECONSTRUCT, [item] * count)
+        self.run(Op.RECONSTRUCT, [item])
+        if self._gpu:
+            for count in sorted({most, *(1 << power for power in range(1, most.bit_length()))}):
+                self.run(Op.RECONSTRUCT, [item] * count)
+        else:
+            begin = time.perf_counter()
+            self.run(Op.RECONSTRUCT, [item])
+            self._pixels = math.prod(sides) * BRIEF / (time.perf_counter() - begin)
 
     def run(self, op: Op, items: Sequence[Item]) -> list[Parts]:
         """See `Engine.run`."""
         return list(self._work[op](items))
 
-    def rows(self, sides: Sequence[int]) -> int:
-        """How many pictures of these sides go through the model together."""
-        settings = self.facts.preprocess
-        area = SIDE * SIDE if settings.keeps_size else math.prod(settings.sides)
-        return max(1, min(self.max_batch, self.max_batch * area // max(1, math.prod(sides))))
+    def rows(self, item: Item) -> int:
+        """How many like this one go through the model together."""
+        return self._most(self._sides(item))
 
     # --- one kind of work each ----------------------------------------------------------------
 
     def _encode(self, items: Sequence[Item]) -> Iterator[Parts]:
-        for some, pixels in self._batches(items, "pixels", _sides(items)):
+        for some, pixels in self._batches(items, "pixels"):
             yield from parts_of(self.facts, self._codec.encode(pixels)[: len(some)])
 
     def _latents(self, items: Sequence[Item]) -> Iterator[Parts]:
-        for some, pixels in self._batches(items, "pixels", _sides(items)):
+        for some, pixels in self._batches(items, "pixels"):
             latents, codes = self._codec.encode_latents(pixels)
             found = parts_of(self.facts, codes[: len(some)])
             yield from ({**one, "latents": h} for one, h in zip(found, latents, strict=False))
 
     def _decode(self, items: Sequence[Item]) -> Iterator[Parts]:
-        first = codes_of(self.facts, items[0].parts["codes"][None], items[:1])
-        self.facts.check_codes(first)  # the codec checks them all
-        for some, ids in self._batches(items, "codes", self.facts.decoded_size(first)):
+        for some, ids in self._batches(items, "codes"):
             pixels = self._codec.decode(codes_of(self.facts, ids, some))
             yield from ({"pixels": cut(*pair)} for pair in zip(pixels, some, strict=False))
 
     def _decode_latents(self, items: Sequence[Item]) -> Iterator[Parts]:
-        sides = self.facts.size_of(items[0].parts["latents"].shape[1:])
-        for some, latents in self._batches(items, "latents", sides):
+        for item in items:
+            self.facts.check_size(item.parts["latents"].shape[1:], item.size)
+        for some, latents in self._batches(items, "latents"):
             pixels = self._codec.decode_latents(latents)
             yield from ({"pixels": cut(*pair)} for pair in zip(pixels, some, strict=False))
 
     def _reconstruct(self, items: Sequence[Item]) -> Iterator[Parts]:
-        for some, pixels in self._batches(items, "pixels", _sides(items)):
+        for some, pixels in self._batches(items, "pixels"):
             codes = self._codec.encode(pixels)
             found = parts_of(self.facts, codes[: len(some)])
             back = zip(found, self._codec.decode(codes), some, strict=False)
@@ -100,19 +104,37 @@ class PictureRunner:
     # --- inside -----------------------------------------------------------------------------
 
     def _batches(
-        self, items: Sequence[Item], part: str, sides: Sequence[int]
+        self, items: Sequence[Item], part: str
     ) -> Iterator[tuple[Sequence[Item], npt.NDArray[Any]]]:
         """Some items at a time, and that part of them as a batch, zeros behind it."""
-        most = self.rows(sides)
+        most = self.rows(items[0])
         for start in range(0, len(items), most):
+            self.beat()
             some = items[start : start + most]
             arrays = [item.parts[part] for item in some]
             yield some, self._staging.lay(arrays, self._padded(len(some), most))
 
+    def _most(self, sides: Sequence[int]) -> int:
+        """How many pictures of these sides go through the model together."""
+        if self.padding == "alone":
+            return 1
+        settings = self.facts.preprocess
+        area = SIDE * SIDE if settings.keeps_size else math.prod(settings.sides)
+        pixels = min(self.max_batch * area, self._pixels)
+        return max(1, min(self.max_batch, int(pixels // max(1, math.prod(sides)))))
+
+    def _sides(self, item: Item) -> Sequence[int]:
+        """Height and width of the pixels that go in or come out."""
+        if "pixels" in item.parts:
+            return item.parts["pixels"].shape[:2]
+        if "latents" in item.parts:
+            return self.facts.size_of(item.parts["latents"].shape[1:])
+        codes = codes_of(self.facts, item.parts["codes"][None], [item])
+        self.facts.check_codes(codes)  # of a batch, the codec checks them all
+        return self.facts.decoded_size(codes)
+
     def _padded(self, count: int, most: int) -> int:
         """How long a batch of so many is made, of at most `most`."""
-        if self.padding == "full":
-            return most
         return count if self.padding == "none" else min(most, 1 << (count - 1).bit_length())
 
     def _usual_sides(self) -> tuple[int, int]:
@@ -121,7 +143,3 @@ class PictureRunner:
             return settings.sides
         side = max(1, SIDE // settings.stride) * settings.stride
         return side, side
-
-
-def _sides(items: Sequence[Item]) -> tuple[int, ...]:
-    return items[0].parts["pixels"].shape[:2]

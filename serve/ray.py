@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from vqtok.errors import ConfigError, ServiceError
 from vqtok.extras import require
+from vqtok.serve.layers import flags, resolve
 from vqtok.serve.load import Load
-from vqtok.serve.settings import ModelSettings, ServeSettings, flags, name_of_model, resolve
+from vqtok.serve.settings import ModelSettings, ServeSettings
+from vqtok.serve.values import name_of_model
 
 if TYPE_CHECKING:
     from vqtok.serve.engine import Engine
@@ -30,6 +32,7 @@ RAYS = {
     "api_processes": "Ray's proxies speak HTTP: serve.start(proxy_location=...)",
     "devices": "a replica has one: .options(ray_actor_options={'num_gpus': 1})",
     "workers_per_device": "take .options(num_replicas=...)",
+    "start_timeout": "take .options(health_check_timeout_s=...)",
     "drain_delay": "take .options(graceful_shutdown_timeout_s=...)",
     "hang_timeout": "take .options(health_check_timeout_s=...)",
 }
@@ -55,7 +58,7 @@ def deployment(
         require(module, "vqtok[serve]", "tokenizers are deployed")
     chosen = _settings(tokenizer, settings)
     ((name, model),) = chosen.models.items()
-    padding = "full" if chosen.deterministic else "auto"
+    padding = "alone" if chosen.deterministic else "auto"
     made = load or Load(name=name, padding=padding, max_batch=chosen.max_batch, **dict(model))
 
     class Tokenizer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import sys
 import tempfile
 from multiprocessing import reduction
 from typing import Any
@@ -57,7 +58,9 @@ class Shared:
             self._descriptor = -1
 
     def __del__(self) -> None:
-        self.close()
+        # At the end of a process the system closes all files, and others may have before.
+        if not sys.is_finalizing():
+            self.close()
 
     def __getstate__(self) -> dict[str, Any]:
         """For a child that is being spawned; what else a subclass holds, it makes again."""

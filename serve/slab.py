@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,22 @@ import numpy.typing as npt
 from vqtok.errors import InputError
 from vqtok.serve.shared import PAGE, Shared
 
-__all__ = ["FREE", "GONE", "HELD", "QUEUED", "TAKEN", "Half", "Head", "Op", "Slab", "Slot"]
+if TYPE_CHECKING:
+    from vqtok.serve.facts import Facts, Limits
+
+__all__ = [
+    "FREE",
+    "GONE",
+    "HELD",
+    "QUEUED",
+    "TAKEN",
+    "Half",
+    "Head",
+    "Op",
+    "Slab",
+    "Slot",
+    "slab_for",
+]
 
 # HELD: being filled. QUEUED: sent to a worker. TAKEN: on the device. GONE: nobody waits any more.
 FREE, HELD, QUEUED, TAKEN, GONE = range(5)
@@ -29,7 +44,7 @@ DTYPES = tuple(np.dtype(name) for name in ("u1", "u2", "u4", "f4", "i4"))
 AXES = 5
 ALIGN = 64
 
-HEAD = struct.Struct("<QIHHd3I")  # uid, attempt, op, axes of size, deadline, size
+HEAD = struct.Struct("<QIHH3I")  # uid, attempt, op, axes of size, size
 COUNT = struct.Struct("<I")
 PART = struct.Struct(f"<BBHIQ{AXES}I")  # name, dtype, axes, -, offset, shape
 TABLE = 64
@@ -48,12 +63,11 @@ class Op(IntEnum):
 
 
 class Head(NamedTuple):
-    """What is asked: which of the desk's questions it is, and until when the answer is wanted."""
+    """What is asked: which of the desk's questions it is, and of what size."""
 
     uid: int
     attempt: int
     op: int
-    deadline: float
     size: tuple[int, ...]
 
 
@@ -138,8 +152,8 @@ class Slot:
 
     @property
     def head(self) -> Head:
-        uid, attempt, op, axes, deadline, *size = HEAD.unpack_from(self.slab.memory, self.start)
-        return Head(uid, attempt, op, deadline, tuple(size[:axes]))
+        uid, attempt, op, axes, *size = HEAD.unpack_from(self.slab.memory, self.start)
+        return Head(uid, attempt, op, tuple(size[:axes]))
 
     @head.setter
     def head(self, head: Head) -> None:
@@ -151,7 +165,6 @@ class Slot:
             head.attempt,
             head.op,
             len(head.size),
-            head.deadline,
             *size,
         )
 
@@ -230,6 +243,12 @@ class Slab(Shared):
         super().__setstate__(state)
         self._lay_out(state["kinds"], state["desks"])
         self._views()
+
+
+def slab_for(facts: Facts, limits: Limits, *, slots: int, clip_slots: int, desks: int = 1) -> Slab:
+    """The slots of a model: so many for pictures and for clips, for each desk."""
+    picture, clip = facts.slot_bytes(limits)
+    return Slab([(slots, picture), (clip_slots if clip else 0, clip)], desks)
 
 
 def _pages(length: int) -> int:

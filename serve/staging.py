@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vqtok.batches import memory
+
 __all__ = ["Staging"]
 
 
@@ -26,20 +28,10 @@ class Staging:
         first = arrays[0]
         length = rows * first.nbytes
         if length > self._memory.nbytes:
-            self._memory = self._made(length)
+            self._memory = np.empty(0, np.uint8)  # before the larger one is asked for
+            self._memory = memory(length, pinned=self._pinned)
         batch = self._memory[:length].view(first.dtype).reshape(rows, *first.shape)
         for row, array in enumerate(arrays):
             batch[row] = array
         batch[len(arrays) :] = 0
         return batch
-
-    def _made(self, length: int) -> npt.NDArray[np.uint8]:
-        self._memory = np.empty(0, np.uint8)  # before the larger one is asked for
-        if not self._pinned:
-            return np.empty(length, np.uint8)
-        import torch
-
-        memory: npt.NDArray[np.uint8] = torch.empty(
-            length, dtype=torch.uint8, pin_memory=True
-        ).numpy()
-        return memory

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,16 +26,30 @@ if TYPE_CHECKING:
     from vqtok.serve.engine import Engine, Parts
     from vqtok.serve.meters import Meters
 
-__all__ = ["POISONED", "work"]
+__all__ = ["POISONED", "Unwanted", "end_process", "work"]
 
 # What a worker ends with when its device can't be used any more.
 POISONED = 70
-# Milliseconds between looks at `stop` while nothing comes.
-LOOK = 1000
+# Seconds between looks at `stop` while nothing comes.
+LOOK = 1.0
 # Bytes of a message.
 LONGEST = 2000
 
+# What says that there was not enough memory, of a device or its libraries.
+SHORT = ("out of memory", "can't allocate memory", "STATUS_ALLOC_FAILED")
+# What says that the context of a device is beyond repair: each later call would fail as well.
+DEAD = ("CUDA error", "HIP error")
+
 log = logging.getLogger(__name__)
+
+
+class Unwanted(Exception):
+    """Nobody waits any more for what the engine is at."""
+
+
+def end_process(failure: Exception) -> None:
+    """End this process at once: its device can't be used any more."""
+    os._exit(POISONED)
 
 
 def work(
@@ -46,17 +61,19 @@ def work(
     stop: Callable[[], bool],
     board: Board,
     meters: Meters,
+    poisoned: Callable[[Exception], None] = end_process,
 ) -> None:
-    """Answer the questions of all desks, until `stop` says so while nothing waits.
+    """Answer the questions of all desks, until `stop` says so and those that wait are answered.
 
     worker     its number; nobody else may have it at the same time
-    max_batch  the longest batch; a tokenizer of clips gets one at a time
+    engine     warm
+    max_batch  the longest batch, where the engine takes as many together
     meters     a row of its own
+    poisoned   what is done when the device can't be used any more: end the process, or raise
     """
     seat = board.seat(engine.facts.name, worker)
-    own = _Worker(line, worker, engine, max_batch, seat, meters)
+    own = _Worker(line, worker, engine, max_batch, seat, meters, poisoned)
     with _pulse(seat):
-        engine.warm_up(max_batch, seat.beat)
         own.say(Said.HELLO)
         seat.ready = True
         try:
@@ -75,11 +92,12 @@ class _Worker:
         max_batch: int,
         seat: Seat,
         meters: Meters,
+        poisoned: Callable[[Exception], None],
     ) -> None:
-        self.line, self.number, self.engine = line, number, engine
+        self.line, self.number, self.engine, self.max_batch = line, number, engine, max_batch
         self.seat, self.meters, self.generation = seat, meters, seat.take()
-        self.model = engine.facts.name
-        self.gather = Gather(1 if engine.facts.is_video else max_batch)
+        self.model, self.poisoned = engine.facts.name, poisoned
+        self.gather = Gather(self.most)
         self.poll = select.poll()
         self.desks = {end: desk for desk, end in enumerate(line.question_ends(number))}
         for end in self.desks:
@@ -87,20 +105,30 @@ class _Worker:
 
     def say(self, said: Said) -> None:
         """To all desks."""
-        record = Answered(os.getpid(), 0, self.generation, 0, said, 0, 0.0, 0.0)
+        record = Answered(os.getpid(), 0, self.generation, said, 0, 0.0, 0.0)
         for desk in range(self.line.desks):
             self.line.answer(desk, self.number, [record])
 
     def loop(self, stop: Callable[[], bool]) -> None:
-        while True:
-            leaving = not len(self.gather) and stop()
-            ready = self.poll.poll(0 if leaving or len(self.gather) else LOOK)
-            for end, _ in ready:
-                self.read(self.desks[end])
+        """Once told to stop, it reads no more than waits by then: desks ask others for the rest."""
+        while not stop():
+            self.listen(0 if len(self.gather) else LOOK)
             if len(self.gather):
                 self.next_batch()
-            elif leaving and not ready:
-                return
+        self.listen(0)
+        while len(self.gather):
+            self.next_batch()
+
+    def most(self, waiting: Waiting) -> int:
+        """How many like this one go together."""
+        try:
+            return min(self.max_batch, self.engine.rows(waiting.item))
+        except Exception:
+            return 1  # what is wrong with it, `run` says
+
+    def listen(self, seconds: float) -> None:
+        for end, _ in self.poll.poll(1000 * seconds):
+            self.read(self.desks[end])
 
     def read(self, desk: int) -> None:
         """Take in what a desk has asked, but for what was meant for somebody else."""
@@ -115,7 +143,34 @@ class _Worker:
 
     def next_batch(self) -> None:
         key, taken = self.gather.take()
-        now = time.monotonic()
+        self.seat.busy()
+        self.run(key, taken)
+        self.seat.idle()
+
+    def run(self, key: Hashable, taken: list[Waiting]) -> None:
+        """Answer a batch; one that fails is halved until only what it fails on is left."""
+        began = time.monotonic()
+        batch = self.wanted(taken, began)
+        if not batch:
+            return
+        beat = partial(self.beat, batch)
+        try:
+            made = self.engine.run(batch[0].op, [waiting.item for waiting in batch], beat)
+            failure = _miscount(made, batch)
+        except Unwanted:
+            self.answer([(waiting, Said.SKIPPED) for waiting in batch], began)
+            return
+        except Exception as error:
+            failure = error
+        if failure is None:
+            self.finish(batch, made, began)
+            self.gather.went_well(key, len(batch))
+            return
+        self.seat.beat()
+        self.judge(key, batch, failure, began)
+
+    def wanted(self, taken: list[Waiting], now: float) -> list[Waiting]:
+        """Those that somebody still waits for."""
         batch, left = [], []
         for waiting in taken:
             if waiting.slot.state == GONE:
@@ -125,41 +180,31 @@ class _Worker:
             else:
                 waiting.slot.state = TAKEN
                 batch.append(waiting)
-        self.answer(left)
-        if batch:
-            self.seat.busy()
-            self.run(key, batch)
-            self.seat.idle()
+        self.answer(left, now)
+        return batch
 
-    def run(self, key: Hashable, batch: list[Waiting]) -> None:
-        """Answer a batch; one that fails is halved until only what it fails on is left."""
-        began = time.monotonic()
-        try:
-            made = self.engine.run(batch[0].op, [waiting.item for waiting in batch])
-            failure = _miscount(made, batch)
-        except Exception as error:
-            failure = error
-        if failure is None:
-            self.finish(batch, made, began)
-            return
+    def beat(self, batch: list[Waiting]) -> None:
+        """What an engine calls while it runs."""
         self.seat.beat()
-        self.judge(key, batch, failure)
+        if all(waiting.slot.state == GONE for waiting in batch):
+            raise Unwanted
 
-    def judge(self, key: Hashable, batch: list[Waiting], failure: Exception) -> None:
+    def judge(self, key: Hashable, batch: list[Waiting], failure: Exception, began: float) -> None:
         """What to do about a batch that failed."""
         half = (len(batch) + 1) // 2
         if _memory_ran_out(failure):
             _let_go(failure)
-            self.gather.lower(key, half)
+            if len(batch) > 1:
+                self.gather.lower(key, half)
         elif _poisoned(failure):
             log.critical("the device of this worker can't be used any more: %s", failure)
-            os._exit(POISONED)
+            self.poisoned(failure)
         if len(batch) > 1:
             log.info("a batch of %d failed (%r); trying halves", len(batch), failure)
             self.run(key, batch[:half])
             self.run(key, batch[half:])
         else:
-            self.fail(batch[0], failure)
+            self.fail(batch[0], failure, began)
 
     def finish(self, batch: list[Waiting], made: Sequence[Parts], began: float) -> None:
         """Write what was made into the slots, and tell the desks."""
@@ -170,7 +215,8 @@ class _Worker:
             try:
                 self.write(waiting, parts)
             except Exception as error:
-                self.fail(waiting, RuntimeError(f"its answer can't be handed over: {error}"))
+                problem = RuntimeError(f"its answer can't be handed over: {error}")
+                self.fail(waiting, problem, began)
             else:
                 done.append((waiting, Said.DONE))
                 queued = began - waiting.question.sent
@@ -187,7 +233,7 @@ class _Worker:
         if "codes" in parts:
             self.meters.mark(self.model, parts["codes"])
 
-    def fail(self, waiting: Waiting, failure: Exception) -> None:
+    def fail(self, waiting: Waiting, failure: Exception, began: float) -> None:
         """Tell a desk what was wrong with one picture."""
         refused = isinstance(failure, InputError)
         text = str(failure) if refused else f"{type(failure).__name__}: {failure}"
@@ -195,13 +241,11 @@ class _Worker:
             log.error("a picture failed (%s)", waiting.op.name.lower(), exc_info=failure)
         half = waiting.slot.made
         half.clear()
-        message = text.encode()[: min(half.capacity, LONGEST)]
+        message = text.encode(errors="replace")[: min(half.capacity, LONGEST)]
         half.put("message", np.frombuffer(message, np.uint8))
-        self.answer([(waiting, Said.REFUSED if refused else Said.BROKEN)])
+        self.answer([(waiting, Said.REFUSED if refused else Said.BROKEN)], began)
 
-    def answer(
-        self, answers: list[tuple[Waiting, Said]], began: float = 0.0, ran: float = 0.0
-    ) -> None:
+    def answer(self, answers: list[tuple[Waiting, Said]], began: float, ran: float = 0.0) -> None:
         records: dict[int, list[Answered]] = {}
         for waiting, said in answers:
             question = waiting.question
@@ -210,7 +254,6 @@ class _Worker:
                     question.uid,
                     question.attempt,
                     self.generation,
-                    question.slot,
                     said,
                     len(answers),
                     began - question.sent,
@@ -227,7 +270,7 @@ def _pulse(seat: Seat) -> Iterator[None]:
     ended = threading.Event()
 
     def beat() -> None:
-        while not ended.wait(LOOK / 1000):
+        while not ended.wait(LOOK):
             seat.pulse()
 
     threading.Thread(target=beat, name="vqtok-pulse", daemon=True).start()
@@ -245,12 +288,13 @@ def _miscount(made: Sequence[Parts], batch: Sequence[Waiting]) -> Exception | No
 
 def _memory_ran_out(error: Exception) -> bool:
     named = type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError)
-    return named or any(words in str(error) for words in ("out of memory", "can't allocate memory"))
+    return named or any(words in str(error) for words in SHORT)
 
 
 def _poisoned(error: Exception) -> bool:
-    """Whether a CUDA context is beyond repair: each later call would fail as well."""
-    return type(error).__name__ == "AcceleratorError" or "CUDA error" in str(error)
+    """Whether a device can't be used any more."""
+    named = type(error).__name__ == "AcceleratorError"
+    return named or any(words in str(error) for words in DEAD)
 
 
 def _let_go(error: Exception) -> None:

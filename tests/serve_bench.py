@@ -16,10 +16,10 @@ from serve_stubs import StubEngine, picture, stub_facts
 from vqtok.serve.board import Board, Phase
 from vqtok.serve.desk import Answer, Desk
 from vqtok.serve.line import Answered, Line, Question, Said
-from vqtok.serve.local import Sizes, slab_for
+from vqtok.serve.local import Sizes
 from vqtok.serve.meters import Meters
 from vqtok.serve.shared import Shared
-from vqtok.serve.slab import FREE, Head, Op, Slab
+from vqtok.serve.slab import FREE, Head, Op, Slab, slab_for
 from vqtok.serve.worker import work
 
 
@@ -74,18 +74,15 @@ class Bench:
         slot = self.slab.slot(uid)
         slot.clear()
         slot.put(name, part)
-        slot.head = Head(uid, 1, op, deadline, size)
-        given = {"attempt": 1, "generation": 1, "slot": uid, "alone": 0, "unused": 0, **changes}
+        slot.head = Head(uid, 1, op, size)
+        given = {"attempt": 1, "generation": 1, "slot": uid, "alone": 0, **changes}
         question = Question(uid=uid, sent=float(uid), deadline=deadline, **given)
-        assert self.line.ask(0, 0, question)
+        assert self.line.ask(0, 0, [question])
         return question
 
     def said(self, worker: int = 0) -> list[Answered]:
         """All that a worker told desk 0."""
-        found = []
-        while new := self.line.answers(0, worker):
-            found += new
-        return found
+        return self.line.answers(0, worker)
 
 
 def work_here(line: Line, worker: int, engine: StubEngine, board: Board, meters: Meters) -> None:
@@ -106,10 +103,8 @@ class Hand:
         self.generation = 0
         self.pid = os.getpid()
 
-    def say(
-        self, said: Said, uid: int = 0, attempt: int = 0, slot: int = 0, batch: int = 1
-    ) -> None:
-        record = Answered(uid, attempt, self.generation, slot, said, batch, 0.25, 0.5)
+    def say(self, said: Said, uid: int = 0, attempt: int = 0, batch: int = 1) -> None:
+        record = Answered(uid, attempt, self.generation, said, batch, 0.25, 0.5)
         self.line.answer(self.desk, self.worker, [record])
 
     def hello(self) -> None:
@@ -127,7 +122,7 @@ class Hand:
         half.clear()
         for name, part in parts.items():
             half.put(name, part)
-        self.say(said, question.uid, question.attempt, question.slot)
+        self.say(said, question.uid, question.attempt)
 
 
 async def encode(
@@ -157,7 +152,7 @@ def echo(line: Line) -> None:
     half = line.slab.slot(1).made
     half.clear()
     half.put("codes", np.array([question.uid], np.uint32))
-    line.answer(0, 1, [Answered(question.uid, 1, 1, 1, Said.DONE, 1, 0.0, 0.0)])
+    line.answer(0, 1, [Answered(question.uid, 1, 1, Said.DONE, 1, 0.0, 0.0)])
 
 
 def sit(board: Board) -> None:

@@ -176,7 +176,7 @@ class Fake:
             return told(OPENAPI)
         if self.fault:
             raise self.fault
-        _, _, _, name, op = path.split("/")
+        *_, name, op = path.partition("?")[0].replace("/v1/", f"/{self.models[0]}/", 1).split("/")
         kind = KINDS[name]()
         return encode(kind, headers, body) if op == "encode" else decode(kind, json.loads(body))
 

@@ -97,12 +97,13 @@ class Served:
         return self.process.pid
 
     def of(self, kind: str) -> list[int]:
-        """The pids of its "worker"s or "api" processes."""
+        """The pids of its "worker"s, "api" processes or "tracker"s."""
         found = children(self.pid)
         self.seen |= set(found)
         workers = [pid for pid, line in found.items() if "spawn_main" in line]
         trackers = [pid for pid, line in found.items() if "resource_tracker" in line]
-        return workers if kind == "worker" else [*{*found} - {*workers, *trackers}]
+        apis = [*{*found} - {*workers, *trackers}]
+        return {"worker": workers, "tracker": trackers, "api": apis}[kind]
 
     def ask(
         self, path: str, body: bytes | None = None, kind: str = "application/octet-stream"
@@ -164,19 +165,27 @@ class Served:
 
 
 @contextmanager
-def running(*arguments: str, wait: bool = True, before: tuple[str, ...] = ()) -> Iterator[Served]:
+def running(
+    *arguments: str,
+    wait: bool = True,
+    before: tuple[str, ...] = (),
+    out: int | None = None,
+    err: int | None = None,
+) -> Iterator[Served]:
     """A server that Python runs, once it is ready; afterwards nothing of it is left.
 
     arguments  of Python, in which PORT stands for the port
     before     a command that Python is run by
+    out, err   where it writes, instead of files in its folder
     """
     port = free_port()
     command = [*before, sys.executable, *(one.replace("PORT", str(port)) for one in arguments)]
     with ExitStack() as stack:
         # Files, for a pipe that nobody empties would stop the server.
         folder = Path(stack.enter_context(TemporaryDirectory()))
-        out, err = (stack.enter_context((folder / name).open("wb")) for name in ("out", "err"))
-        process = subprocess.Popen(command, stdout=out, stderr=err, start_new_session=True)
+        files = [stack.enter_context((folder / name).open("wb")) for name in ("out", "err")]
+        ends = [file if end is None else end for file, end in zip(files, (out, err), strict=True)]
+        process = subprocess.Popen(command, stdout=ends[0], stderr=ends[1], start_new_session=True)
         there = Served(process, port, folder)
         stack.callback(_kill, there)
         if wait:
@@ -199,9 +208,12 @@ def served(
     engine: dict[str, Any] | None = None,
     wait: bool = True,
     before: tuple[str, ...] = (),
+    out: int | None = None,
+    err: int | None = None,
     **settings: Any,
 ) -> Iterator[Served]:
     """A server of stubs; see serve_stub_main.py for what they take."""
     asked = json.dumps({"drain_delay": 0.0, **settings})[:-1] + ', "port": PORT}'
-    with running(str(SCRIPT), asked, json.dumps(engine or {}), wait=wait, before=before) as there:
+    given = str(SCRIPT), asked, json.dumps(engine or {})
+    with running(*given, wait=wait, before=before, out=out, err=err) as there:
         yield there

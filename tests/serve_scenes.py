@@ -52,7 +52,8 @@ async def asked(desk: Desk, seconds: float | None = None, kind: int = 0) -> asyn
             return answer._replace(parts={k: v.copy() for k, v in answer.parts.items()})
 
     task = asyncio.ensure_future(run())
-    await asyncio.sleep(0)
+    for _ in range(3):  # a busy worker is asked a turn of the loop later
+        await asyncio.sleep(0)
     return task
 
 

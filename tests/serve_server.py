@@ -126,12 +126,15 @@ def _local(engine: Engine, settings: ServeSettings, served: Served, row: int) ->
 def _config(app: Any) -> Any:
     import uvicorn
 
+    from vqtok.serve.http.heads import BoundedHeads
+
     return uvicorn.Config(
         app,
         host="127.0.0.1",
         port=0,
         log_level="error",
         access_log=False,
+        http=BoundedHeads,
         lifespan="off",
         timeout_graceful_shutdown=2,
     )

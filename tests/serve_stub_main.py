@@ -13,7 +13,7 @@ import time
 from serve_stubs import StubEngine, stub_facts
 
 from vqtok.errors import LoadError
-from vqtok.serve.run import run
+from vqtok.serve.main import run
 from vqtok.serve.settings import ServeSettings
 
 
@@ -43,7 +43,7 @@ def main() -> int:
     for name in names:
         facts = stub_facts(name, size=64)
         loads[name] = facts, Failing(fails) if fails else StubEngine(facts, **engine)
-    return run(ServeSettings(log="off", **settings), loads)
+    return run(ServeSettings(**{"log": "off", **settings}), loads)
 
 
 if __name__ == "__main__":

@@ -69,6 +69,7 @@ class StubEngine:
     kill     ends the process; hang: takes `hang_seconds`
     fatal    raises what a device says that can't be used any more
     oom      longer batches run out of memory
+    together how many pictures go through at once; of clips one
     runs     the batches so far, as (op, length)
     """
 
@@ -84,17 +85,19 @@ class StubEngine:
     oom: int | None = None
     warm_seconds: float = 0.0
     runs: list[tuple[Op, int]] = field(default_factory=list)
-    beat: Callable[[], None] | None = None
+    together: int = 1 << 20
 
     def __call__(self, device: str) -> StubEngine:
         """As a `Load`: the engine itself, whatever the device."""
         return self
 
     def warm_up(self, max_batch: int, beat: Callable[[], None]) -> None:
-        self.beat = beat
         time.sleep(self.warm_seconds)
 
-    def run(self, op: Op, items: Sequence[Item]) -> list[Parts]:
+    def rows(self, item: Item) -> int:
+        return 1 if self.facts.is_video else self.together
+
+    def run(self, op: Op, items: Sequence[Item], beat: Callable[[], None]) -> list[Parts]:
         self.runs.append((op, len(items)))
         if self.oom is not None and len(items) > self.oom:
             raise MemoryError(f"out of memory with {len(items)} pictures")

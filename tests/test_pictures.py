@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -265,3 +267,43 @@ def test_pictures_without_a_resize_need_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def tiled(side: int) -> bytes:
+    """A TIFF of 16 x 16 pixels with one tile of another size."""
+    tile = zlib.compress(b"\0" * side**2)
+    sizes = ((256, 16), (257, 16), (258, 8), (259, 8), (262, 1), (277, 1), (322, side), (323, side))
+    tags = [*sizes, (324, 14 + 12 * (len(sizes) + 2)), (325, len(tile))]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags))
+    return head + entries + b"\0\0\0\0" + tile
+
+
+def test_tiles_are_part_of_what_is_decoded() -> None:
+    assert load_image(tiled(16), max_pixels=256).shape == (16, 16, 3)
+    assert message(tiled(1024), max_pixels=1_000_000) == (
+        "the picture has tiles 1024 wide and 1024 high, 1048576 pixels; at most 1000000 are taken"
+    )
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "TIFF", "WEBP"])
+def test_colours_as_they_are_kept_are_those_that_pillow_converts(kind: str) -> None:
+    file = io.BytesIO()
+    Image.fromarray(noise(37, 53)).save(file, kind)
+    found = load_image(file.getvalue())
+    assert np.array_equal(found, np.asarray(Image.open(file).convert("RGB")))
+    assert found.flags.writeable
+    assert found.flags.c_contiguous
+
+
+def test_a_colour_that_is_transparent_lets_through() -> None:
+    picture = Image.fromarray(np.array([[[1, 2, 3], [4, 5, 6]]], np.uint8))
+    file = io.BytesIO()
+    picture.save(file, "PNG", transparency=(1, 2, 3))
+    expected = [[[9, 8, 7], [4, 5, 6]]]
+    assert load_image(file.getvalue(), background=(9, 8, 7)).tolist() == expected
+
+
+def test_grey_that_was_multiplied_by_its_alpha() -> None:
+    grey = Image.new("LA", (2, 2), (200, 128)).convert("La")
+    assert load_image(grey).tolist() == load_image(grey.convert("LA")).tolist()

@@ -179,6 +179,16 @@ def test_an_animated_gif_is_read_as_sources_read_it(tmp_path: Path) -> None:
     assert np.array_equal(np.stack(list(open_clip(path))), Video(path).frames(0, T))
 
 
+def test_a_gif_without_durations_has_all_its_frames() -> None:
+    pytest.importorskip("av", reason="videos need PyAV")
+    frames = [Image.fromarray(np.full((16, 16, 3), 30 * n, np.uint8)) for n in range(5)]
+    file = io.BytesIO()
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
+    clip = open_clip(file.getvalue())
+    assert (clip.length, len(list(clip))) == (5, 5)
+    assert len(list(open_clip(file))) == 5
+
+
 def test_an_iterator_comes_by_once() -> None:
     clip = open_clip(iter(FRAMES), name="the camera")
     assert (clip.length, clip.size) == (None, (H, W))

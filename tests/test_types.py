@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vqtok.errors import CodesError, LoadError
-from vqtok.types import Codec, Codes, Encoder, Fingerprint
+from vqtok.errors import CodesError, ConfigError, LoadError
+from vqtok.types import Codec, Codes, Encoder, Fingerprint, axes_text, code_dtype
 
 PRINT = Fingerprint("a" * 64, "b" * 64, "c" * 64, "0123456789abcdef" * 4)
 
@@ -77,6 +77,27 @@ def test_bytes_are_as_wide_as_the_codebook_needs(size: int, dtype: str) -> None:
     assert np.frombuffer(bytes(batch), dtype).reshape(2, 2).tolist() == ids.tolist()
     turned = replace(batch, ids=np.asfortranarray(ids).astype(">i8"))
     assert bytes(turned) == bytes(batch)
+
+
+def test_more_codes_than_32_bits_name() -> None:
+    message = (
+        "ids are kept as numbers of 32 bits, which name 4,294,967,296 codes; this codebook has "
+        "4,294,967,297"
+    )
+    assert code_dtype(1 << 32) == np.dtype("<u4")
+    wide = Codes(np.array([[1 << 32]]), np.ones((1, 2), np.int32), (1 << 32) + 1)
+    for made in (lambda: code_dtype((1 << 32) + 1), lambda: bytes(wide)):
+        with pytest.raises(ConfigError) as error:
+            made()
+        assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("axes", "depth", "text"),
+    [(1, 0, "(L,)"), (1, 4, "(L, 4)"), (2, 0, "(h, w)"), (3, "Q", "(t, h, w, Q)")],
+)
+def test_shapes_of_grids_as_messages_have_them(axes: int, depth: int | str, text: str) -> None:
+    assert axes_text(axes, depth) == text
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ import numpy.typing as npt
 from vqtok.errors import CodesError
 from vqtok.preprocess import Prepared, Preprocess, prepare
 from vqtok.sequences import named
-from vqtok.types import Codec, Codes, Encoder
+from vqtok.types import Codec, Codes, Encoder, axes_text
 
-__all__ = ["as_codes", "decoded", "encode_images", "encode_pixels"]
+__all__ = ["as_codes", "cut", "decoded", "encode_images", "encode_pixels", "memory"]
 
 Pixels = npt.NDArray[np.uint8]
 # Preprocessed pixels that wait for the encoder, in bytes; with policy native a few photographs take
@@ -55,8 +55,25 @@ def decoded(codec: Codec, codes: Sequence[Codes], batch_size: int) -> Iterator[t
     for rows in _groups(kinds, batch_size):
         pixels = codec.decode(_join([codes[row] for row in rows]))
         for row, whole in zip(rows, pixels, strict=True):
-            height, width = codes[row].sizes[0].tolist()
-            yield row, whole[: height or None, : width or None]
+            yield row, cut(whole, codes[row].sizes[0].tolist())
+
+
+def cut(pixels: Pixels, size: Sequence[int]) -> Pixels:
+    """A picture (H, W, 3) or clip (T, H, W, 3) as large as it went in; 0 is a side not known."""
+    return pixels[tuple(slice(side or None) for side in size)]
+
+
+def memory(length: int, *, pinned: bool) -> npt.NDArray[np.uint8]:
+    """Bytes with anything in them for batches to lie in.
+
+    pinned  whether a GPU is to fetch them by itself; that memory takes long to make
+    """
+    if not pinned:
+        return np.empty(length, np.uint8)
+    import torch
+
+    whole: npt.NDArray[np.uint8] = torch.empty(length, dtype=torch.uint8, pin_memory=True).numpy()
+    return whole
 
 
 def as_codes(grids: Any, codebook_size: int, depth: int, axes: int = 2) -> list[Codes]:
@@ -84,8 +101,7 @@ def _as_codes(grid: Any, codebook_size: int, depth: int, axes: int) -> Codes:
     if axes == 3 and ids.ndim == 2 + bool(depth):
         ids = ids[None]
     if ids.ndim != axes + bool(depth):
-        names = [*("thw"[-axes:] if axes > 1 else "L"), *(["Q"] if depth else [])]
-        shape = f"({', '.join(names)}{',' if len(names) == 1 else ''})"
+        shape = axes_text(axes, "Q" if depth else 0)
         raise CodesError(f"a list of grids of codes, each {shape}, is needed; one is {ids.shape}")
     sizes = np.zeros((1, 3 if axes == 3 else 2), np.int32)
     return Codes(ids[None], sizes, codebook_size, depth=depth)

@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 from vqtok.errors import ConfigError, ImageError, LoadError, VqtokError
 
@@ -67,6 +67,7 @@ PICTURES = (
     ".webp",
 )
 
+TILE = (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH)
 _CHANNELS = (1, 3, 4)
 _SHAPES = "(H, W), (H, W, 1), (H, W, 3) or (H, W, 4)"
 _URL = re.compile(r"data:|[A-Za-z][A-Za-z0-9+.-]+://")
@@ -190,6 +191,7 @@ def _from_pillow(picture: Image.Image, max_pixels: int, label: str) -> Pixels:
             f"{label} has {'float' if picture.mode == 'F' else '32-bit'} pixels (mode "
             f"{picture.mode}), whose range is not known; save it with 8 or 16 bits a channel"
         )
+    _check_tiles(picture, max_pixels, label)
     picture.load()
     turn = _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
     samples = _eight_bits(picture)
@@ -198,6 +200,10 @@ def _from_pillow(picture: Image.Image, max_pixels: int, label: str) -> Pixels:
 
 def _eight_bits(picture: Image.Image) -> Pixels:
     """A loaded picture of any mode -> (H, W) or (H, W, 3|4) uint8."""
+    if picture.mode == "RGB" and "transparency" not in picture.info:
+        return np.asarray(picture)  # as below, without a copy
+    if picture.mode == "La":  # Pillow makes no RGBA of it at once
+        picture = picture.convert("LA")
     if not picture.mode.startswith("I;16"):
         return np.asarray(picture.convert("RGBA" if picture.has_transparency_data else "RGB"))
     wide = np.asarray(picture)
@@ -279,6 +285,21 @@ def _check_size(height: int, width: int, max_pixels: int, label: str) -> None:
         raise ImageError(f"{extent}, {height * width} pixels; at most {max_pixels} are taken")
     if max(height, width) > MAX_ASPECT * min(height, width):
         raise ImageError(f"{extent}; one side is at most {MAX_ASPECT} times the other")
+
+
+def _check_tiles(picture: Image.Image, max_pixels: int, label: str) -> None:
+    """A tile of a TIFF is decoded whole, however little of it the picture shows."""
+    if not isinstance(picture, TiffImagePlugin.TiffImageFile):
+        return
+    tags = picture.tag_v2
+    width, height = (tags.get(tag) or 0 for tag in TILE)
+    if not all(isinstance(side, int) for side in (width, height)):
+        raise ImageError(f"{label} is a TIFF whose tiles have no size that can be read")
+    if width * height > max_pixels:
+        raise ImageError(
+            f"{label} has tiles {width} wide and {height} high, {width * height} pixels; at most "
+            f"{max_pixels} are taken"
+        )
 
 
 def _flatten(samples: Pixels, background: tuple[int, int, int]) -> Pixels:

@@ -36,7 +36,7 @@ from vqtok.videos import Video
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["ClipReader", "ClipSource", "Frames", "is_clip", "open_clip"]
+__all__ = ["ClipReader", "ClipSource", "Frames", "is_animated", "is_clip", "open_clip"]
 
 PATHS = (str, os.PathLike)
 BYTES = (bytes, bytearray, memoryview)
@@ -113,6 +113,11 @@ def is_clip(source: Any) -> bool:
         return True
     items = list(source)
     return bool(items) and all(map(_is_still, items))
+
+
+def is_animated(file: bytes) -> bool:
+    """Whether a file is a video or an animation, and not a picture; its header is read."""
+    return _kind(file) != "picture"
 
 
 def _is_collection(source: Any) -> bool:
@@ -199,7 +204,21 @@ def _of_file(file: Any, name: str, background: Colour) -> ClipReader:
         return Animation(lambda: Image.open(_opened(file)), name, background)
     source = Path(os.fsdecode(file)) if isinstance(file, PATHS) else file
     plain = bytes(source) if isinstance(source, BYTES) else source
-    return Stored(Video(plain, name=name, background=background), name)
+    video = Stored(Video(plain, name=name, background=background), name)
+    frames = _frames_of_gif(file)
+    # FFmpeg shows no more than the first of frames that have no durations.
+    if frames > 1 and video.length < frames:
+        return Animation(lambda: Image.open(_opened(file)), name, background)
+    return video
+
+
+def _frames_of_gif(file: Any) -> int:
+    """As Pillow counts them; 0 of other files, and where it cannot."""
+    try:
+        with Image.open(_opened(file)) as picture:
+            return getattr(picture, "n_frames", 1) if picture.format == "GIF" else 0
+    except Exception:  # on malformed bytes Pillow's readers raise nearly anything
+        return 0
 
 
 def _of_pillow(picture: Image.Image, name: str, background: Colour) -> ClipReader:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from vqtok.errors import CodesError, LoadError
+from vqtok.errors import CodesError, ConfigError, LoadError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,10 +26,29 @@ __all__ = [
     "Fingerprint",
     "Quantized",
     "ScaledCodec",
+    "axes_text",
+    "code_dtype",
 ]
 
 # How many sizes `repr` of codes lists.
 SIZES = 3
+
+
+def code_dtype(codebook_size: int) -> np.dtype[Any]:
+    """Of ids in files, bodies and slots: little-endian, 16 bits up to 65,536 codes, else 32."""
+    if codebook_size > 1 << 32:
+        raise ConfigError(
+            f"ids are kept as numbers of 32 bits, which name {1 << 32:,} codes; this codebook has "
+            f"{codebook_size:,}"
+        )
+    return np.dtype("<u2" if codebook_size <= 1 << 16 else "<u4")
+
+
+def axes_text(axes: int, depth: int | str = 0) -> str:
+    """The shape of one grid of codes as messages write it: (h, w), (t, h, w, 4), (L,)."""
+    names = [*"thw"[-axes:]] if axes > 1 else ["L"]
+    names += [str(depth)] if depth else []
+    return f"({', '.join(names)}{',' * (len(names) == 1)})"
 
 
 class CodeSums(NamedTuple):
@@ -186,8 +205,7 @@ class Codes:
 
     def __bytes__(self) -> bytes:
         """The ids alone, little-endian: uint16 up to 65,536 codes, uint32 above."""
-        dtype = "<u2" if self.codebook_size <= 1 << 16 else "<u4"
-        return np.ascontiguousarray(self.ids, dtype=dtype).tobytes()
+        return np.ascontiguousarray(self.ids, code_dtype(self.codebook_size)).tobytes()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """Talks to a server of tokens: pictures to codes and back, from Python.
 
 `Client` and `AsyncClient` have the same methods. What they do is written once, in
-`vqtok.serve.client.core`, as steps that do nothing themselves; the two differ in how a request is
-sent and how a while is waited. Neither needs torch, nor what a server needs.
+`vqtok.serve.client.core`, as coroutines; `Client` has an event loop in a thread to run them in.
+Neither needs torch, nor what a server needs.
 """
 
 from __future__ import annotations
@@ -14,5 +14,6 @@ for _module in ("httpx", "orjson"):
 
 from vqtok.serve.client.asynchronous import AsyncClient  # noqa: E402
 from vqtok.serve.client.sync import Client  # noqa: E402
+from vqtok.serve.wire import Latents  # noqa: E402
 
-__all__ = ["AsyncClient", "Client"]
+__all__ = ["AsyncClient", "Client", "Latents"]

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from vqtok.errors import CodesError, ImageError, MismatchError, ServiceError, VqtokError
-from vqtok.serve.client.effects import Reply
+from vqtok.serve.client.connection import Reply
 from vqtok.serve.wire import Failure
 
 __all__ = ["BLAMED", "Refusal", "exception_of", "failures_of", "refusal_of", "service_error"]

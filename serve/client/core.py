@@ -1,45 +1,38 @@
-"""What a client does, as steps (`vqtok.serve.client.effects`), without threads or sockets."""
+"""What a client does: requests made of what callers hand in, and results of the answers."""
 
 from __future__ import annotations
 
-import os
-import re
-from collections import deque
+import asyncio
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import orjson
 
-from vqtok.errors import ConfigError, InputError, LoadError, VqtokError
+from vqtok.errors import ConfigError, InputError, LoadError
 from vqtok.sequences import OutputType, check_output_type
+from vqtok.serve.client.address import address_of, headers_of, model_of
 from vqtok.serve.client.answers import BLAMED, Refusal, exception_of, failures_of, refusal_of
-from vqtok.serve.client.effects import Give, Join, Reply, Request, Sleep, Spawn, Steps
+from vqtok.serve.client.connection import Connection, Reply, Request
+from vqtok.serve.client.flow import Flow
 from vqtok.serve.client.items import Item, as_item, pictures_of, token_item, tokens_of
-from vqtok.serve.client.parts import FAILED, Parts, Room
+from vqtok.serve.client.parts import FAILED, Call, Parts, Room
 from vqtok.serve.client.requests import Work, decoding, encoding, latents, reconstructing
 from vqtok.serve.client.retries import AGAIN, FULL, LATE, Attempts, Patience
 from vqtok.serve.client.talk import Talk
 from vqtok.serve.facts import Facts
 from vqtok.serve.wire import Failure, Limits, WireError
 
-__all__ = ["KEY", "Core", "OnError", "Options", "Served", "headers_of"]
+__all__ = ["Core", "OnError", "Options", "Served"]
 
-KEY = "VQTOK_API_KEY"
 SIZE = 16 << 20  # bytes at which a request is full, whatever the server would take
 # Of a 413, what no smaller request helps against.
 TOO_LARGE_ALONE = ("too_many_pixels", "too_many_frames")
 NONE_DONE = 503  # what it counts as when none of several pictures was done, but may be yet
 
 OnError = Literal["raise", "return"]
-
-
-def headers_of(api_key: str | None) -> dict[str, str]:
-    """What every request carries; the key from the environment where none is given."""
-    key = os.environ.get(KEY, "") if api_key is None else api_key
-    headers = {"accept-encoding": "identity", "user-agent": "vqtok"}
-    return headers | ({"authorization": f"Bearer {key}"} if key else {})
 
 
 @dataclass(frozen=True)
@@ -77,79 +70,87 @@ class Served:
 class Core:
     """One server, and what is remembered of it."""
 
-    def __init__(self, url: str, model: str | None, options: Options) -> None:
-        self.url = _checked_url(url)
-        self._talk = Talk(self.url, Patience(options.timeout, options.retries))
+    def __init__(self, url: str, model: str | None, api_key: str | None, options: Options) -> None:
+        address = address_of(url)
+        self.url = address.shown
+        self.connection = Connection(address, headers_of(api_key))
+        self._talk = Talk(self.connection, Patience(options.timeout, options.retries))
         self._options = options
-        self._base = "/v1" if model is None else f"/v1/models/{_checked_model(model)}"
+        self._base = "/v1" if model is None else f"/v1/models/{model_of(model)}"
         self._about = "/v1/model" if model is None else self._base
         self._served: dict[str, Served] = {}
+        self._call: Call = asyncio.to_thread
+
+    def using(self, call: Call) -> Self:
+        """The same, which reads pictures through `call`."""
+        found = copy(self)
+        found._call = call
+        return found
 
     # --- what is asked ----------------------------------------------------------------------
 
-    def served(self) -> Steps[Served]:
+    async def served(self) -> Served:
         """The model, asked for once."""
         if not self._served:
-            reply = yield from self._talk.exchange(Request("GET", self._about, {}))
+            reply = await self._talk.exchange(Request("GET", self._about, {}))
             if reply.status != 200:
                 raise self._talk.refused(refusal_of(reply))
             self._served["served"] = self._read_served(reply)
         return self._served["served"]
 
-    def model(self) -> Steps[Facts]:
+    async def model(self) -> Facts:
         """What the server says of it."""
-        return (yield from self.served()).facts
+        return (await self.served()).facts
 
-    def wait_until_ready(self, seconds: float) -> Steps[None]:
+    async def wait_until_ready(self, seconds: float) -> None:
         """See `Client.wait_until_ready`."""
-        return self._talk.wait_until_ready(seconds)
+        await self._talk.wait_until_ready(seconds)
 
-    def encode(self, images: Any, on_error: OnError) -> Steps[Any]:
+    async def encode(self, images: Any, on_error: OnError) -> Any:
         """See `Client.encode`."""
-        return self._of_pictures(encoding, images, on_error)
+        return await self._of_pictures(encoding, images, on_error)
 
-    def encode_many(self, images: Any, on_error: OnError) -> Steps[None]:
+    async def encode_many(self, images: Any, on_error: OnError) -> Flow:
         """See `Client.encode_many`."""
         _check_on_error(on_error)
-        served = yield from self.served()
-        _, parts = self._parts(images, served)
-        yield from self._in_order(encoding(served.facts, served.limits), parts, on_error)
+        served = await self.served()
+        _, parts = await self._parts(images, served)
+        return self._flow(encoding(served.facts, served.limits), parts, on_error)
 
-    def latents(self, images: Any, on_error: OnError) -> Steps[Any]:
+    async def latents(self, images: Any, on_error: OnError) -> Any:
         """See `Client.latents`."""
-        return self._of_pictures(latents, images, on_error)
+        return await self._of_pictures(latents, images, on_error)
 
-    def reconstruct(self, images: Any, output_type: OutputType, on_error: OnError) -> Steps[Any]:
+    async def reconstruct(self, images: Any, output_type: OutputType, on_error: OnError) -> Any:
         """See `Client.reconstruct`."""
         check_output_type(output_type)
-        return self._of_pictures(lambda *_: reconstructing(output_type), images, on_error)
+        return await self._of_pictures(lambda *_: reconstructing(output_type), images, on_error)
 
-    def decode(self, codes: Any, output_type: OutputType, on_error: OnError) -> Steps[Any]:
+    async def decode(self, codes: Any, output_type: OutputType, on_error: OnError) -> Any:
         """See `Client.decode`."""
         check_output_type(output_type)
         _check_on_error(on_error)
-        served = yield from self.served()
+        served = await self.served()
         single, tokens = tokens_of(codes, served.facts)
         make = partial(token_item, facts=served.facts, single=single)
         parts = Parts(tokens, make, self._room(served))
-        found: list[Any] = []
-        yield from self._in_order(decoding(output_type), parts, on_error, found)
+        found = await self._flow(decoding(output_type), parts, on_error).all()
         return found[0] if single else found
 
     # --- many at once -----------------------------------------------------------------------
 
-    def _of_pictures(
+    async def _of_pictures(
         self, work_of: Callable[[Facts, Limits], Work], images: Any, on_error: OnError
-    ) -> Steps[Any]:
+    ) -> Any:
         _check_on_error(on_error)
-        served = yield from self.served()
-        single, parts = self._parts(images, served)
-        found: list[Any] = []
-        yield from self._in_order(work_of(served.facts, served.limits), parts, on_error, found)
+        served = await self.served()
+        single, parts = await self._parts(images, served)
+        work = work_of(served.facts, served.limits)
+        found = await self._flow(work, parts, on_error).all()
         return found[0] if single else found
 
-    def _parts(self, images: Any, served: Served) -> tuple[bool, Parts]:
-        single, sources = pictures_of(images, served.facts)
+    async def _parts(self, images: Any, served: Served) -> tuple[bool, Parts]:
+        single, sources = await self._call(partial(pictures_of, images, served.facts))
         make = partial(as_item, facts=served.facts, limits=served.limits, single=single)
         return single, Parts(sources, make, self._room(served))
 
@@ -159,28 +160,12 @@ class Core:
         # What stands around files in a form takes some bytes, too.
         return Room(count, min(SIZE, limits.max_body - min(limits.max_body // 2, 1 << 16)))
 
-    def _in_order(
-        self, work: Work, parts: Parts, on_error: OnError, found: list[Any] | None = None
-    ) -> Steps[None]:
-        """What becomes of each item goes to `found`, or is given to whoever iterates."""
-        part = yield from parts.next()
-        following = yield from parts.next()
-        if not following:
-            if part:
-                outcomes = yield from self._done(work, part, parts.room)
-                yield from _delivered(outcomes, on_error, found)
-            return
-        running: deque[Any] = deque()
-        while part or running:
-            if part:
-                running.append((yield Spawn(self._done(work, part, parts.room))))
-                part = following
-            if not part or len(running) >= self._options.concurrency:
-                outcomes = yield Join(running.popleft())
-                yield from _delivered(outcomes, on_error, found)
-            following = (yield from parts.next()) if part else []
+    def _flow(self, work: Work, parts: Parts, on_error: OnError) -> Flow:
+        most, raises = self._options.concurrency, on_error == "raise"
+        done = partial(self._done, work, parts.room)
+        return Flow(parts, done, self._call, most, raises=raises)
 
-    def _done(self, work: Work, items: Sequence[Item], room: Room) -> Steps[list[Any]]:
+    async def _done(self, work: Work, room: Room, items: list[Item]) -> list[Any]:
         """A part -> for each item its result or exception; some are asked for again."""
         if items[0].kind == FAILED:
             return [item.data for item in items]
@@ -188,7 +173,7 @@ class Core:
         found: dict[int, Any] = {}
         waiting = list(items)
         while waiting:
-            outcomes = yield from self._asked(work, waiting, attempts, room)
+            outcomes = await self._asked(work, waiting, attempts, room)
             found.update((item.place, one) for item, one in zip(waiting, outcomes, strict=True))
             later = [item for item in waiting if _may_pass(found[item.place])]
             # A request that brought some of them further was no failure.
@@ -196,13 +181,13 @@ class Core:
             pause = attempts.pause(status, {}) if later else None
             if pause is None:
                 break
-            yield Sleep(pause)
+            await self._talk.patience.sleep(pause)
             waiting = later
         return [self._result(work, item, found[item.place]) for item in items]
 
-    def _asked(
+    async def _asked(
         self, work: Work, items: list[Item], attempts: Attempts, room: Room
-    ) -> Steps[list[Any]]:
+    ) -> list[Any]:
         """One request -> for each item its result or a `Refusal`.
 
         One that is refused whole is halved, until only what is to blame is left.
@@ -211,7 +196,7 @@ class Core:
         request = Request(
             "POST", self._base + work.path, {**headers, "accept": work.accept}, bytes(body)
         )
-        reply = yield from self._talk.exchange(request, attempts)
+        reply = await self._talk.exchange(request, attempts)
         if reply.status == 200:
             return self._read(work, reply, len(items))
         refusal = refusal_of(reply)
@@ -220,13 +205,13 @@ class Core:
             return [Refusal(failure, refusal.request_id) for failure in each]
         if reply.status not in BLAMED | {409, 500, LATE}:
             raise self._talk.refused(refusal)
-        if len(items) == 1 or reply.status not in BLAMED:
+        if _befalls_all(refusal, items):
             return [refusal] * len(items)
         if reply.status == 413 and refusal.failure.code not in TOO_LARGE_ALONE:
             room.shrink(len(body))
         half = len(items) // 2
-        first = yield from self._asked(work, items[:half], attempts, room)
-        return first + (yield from self._asked(work, items[half:], attempts, room))
+        first = await self._asked(work, items[:half], attempts, room)
+        return first + await self._asked(work, items[half:], attempts, room)
 
     # --- answers ----------------------------------------------------------------------------
 
@@ -261,36 +246,15 @@ def _may_pass(outcome: Any) -> bool:
     return isinstance(outcome, Refusal) and outcome.failure.status in AGAIN
 
 
-def _delivered(outcomes: list[Any], on_error: OnError, found: list[Any] | None) -> Steps[None]:
-    if on_error == "raise":
-        for outcome in outcomes:
-            if isinstance(outcome, VqtokError):
-                raise outcome
-    if found is None:
-        for outcome in outcomes:
-            yield Give(outcome)
-    else:
-        found += outcomes
+def _befalls_all(refusal: Refusal, items: Sequence[Item]) -> bool:
+    """Whether none of the items would fare better without the others."""
+    status, code, _ = refusal.failure
+    if len(items) == 1 or status not in BLAMED:
+        return True
+    shapes = {getattr(item.data, "shape", item.place) for item in items}
+    return code in TOO_LARGE_ALONE and len(shapes) == 1
 
 
 def _check_on_error(on_error: str) -> None:
     if on_error not in ("raise", "return"):
         raise InputError(f"on_error is 'raise' or 'return'; got {on_error!r}")
-
-
-def _checked_url(url: str) -> str:
-    if not isinstance(url, str) or not re.match(r"https?://[^/?#]+[^?#]*$", url):
-        raise ConfigError(
-            f"a server's address is such as http://127.0.0.1:8000, without what follows a ? or #; "
-            f"got {url!r}"
-        )
-    return url.rstrip("/")
-
-
-def _checked_model(model: str) -> str:
-    if not isinstance(model, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", model):
-        raise ConfigError(
-            f"a model's name is letters, digits, '.', '_' and '-', as it stands in the server's "
-            f"paths; got {model!r}"
-        )
-    return model

@@ -13,7 +13,8 @@ from vqtok.errors import CodesError, LoadError
 from vqtok.pictures import MAX_PIXELS, Pixels, load_image, name_of
 from vqtok.sequences import as_list, source_name
 from vqtok.serve.facts import Facts
-from vqtok.serve.wire import MEDIA, Latents, Limits
+from vqtok.serve.wire import MEDIA, Latents, Limits, WireError
+from vqtok.serve.wire.codes import check_range
 from vqtok.serve.wire.files import kind_of
 from vqtok.streams import is_clip, open_clip
 from vqtok.types import Codes
@@ -22,6 +23,7 @@ __all__ = ["Item", "as_item", "pictures_of", "token_item", "tokens_of"]
 
 BYTES = (bytes, bytearray, memoryview)
 PATHS = (str, os.PathLike)
+NUMBERS = (int, float, np.integer, np.floating)
 
 
 class Item(NamedTuple):
@@ -115,19 +117,82 @@ class _Reading(NamedTuple):
         return np.stack([self.picture(one, f"frame {n} of {reader.name}") for n, one in frames])
 
 
-def tokens_of(codes: Any, facts: Facts) -> tuple[bool, Iterator[Codes | Latents]]:
-    """Whether they are of one picture, and the codes or latents of each."""
+def tokens_of(codes: Any, facts: Facts, name: str = "") -> tuple[bool, Iterator[Codes | Latents]]:
+    """Whether they are of one picture, and the codes or latents of each.
+
+    name  what messages call it, where it is one of several
+    """
     if isinstance(codes, Codes):
         return len(codes) == 1, iter(codes)
     if isinstance(codes, Latents):
         return True, iter([codes])
     if _is_grid(codes):
         whole = np.asarray(codes.cpu() if hasattr(codes, "cpu") else codes)
-        single = whole.ndim == _axes(whole, facts)
-        return single, (_token(one, facts) for one in (whole[None] if single else whole))
+        return _tokens_in(whole, facts, name)
+    depth = _depth(codes)
+    if depth and depth != _axes(np.asarray(_first(codes)), facts) + 1:
+        return _tokens_in(_array(codes), facts, name)
     if not isinstance(codes, Iterable) or isinstance(codes, (str, *BYTES)):
         raise CodesError(f"grids of codes come as a list or as `Codes`; got {codes!r}")
-    return False, (token for one in codes for token in tokens_of(one, facts)[1])
+    called = "clip" if facts.is_video else "picture"
+    return False, (
+        token
+        for index, one in enumerate(codes)
+        for token in tokens_of(one, facts, f"{called} {index}")[1]
+    )
+
+
+def _tokens_in(whole: Any, facts: Facts, name: str) -> tuple[bool, Iterator[Codes | Latents]]:
+    """Those of an array of one picture, or of several with one axis more."""
+    axes = _axes(whole, facts)
+    if whole.ndim not in (axes, axes + 1):
+        raise CodesError(_said(name, _wrong_axes(whole, facts)))
+    if whole.ndim == axes:
+        return True, iter([_token(whole, facts, name)])
+    names = "clip" if facts.is_video else "picture"
+    tokens = (_token(one, facts, name or f"{names} {index}") for index, one in enumerate(whole))
+    return False, tokens
+
+
+def _said(name: str, message: str) -> str:
+    return f"{name}: {message}" if name else message
+
+
+def _depth(value: Any) -> int:
+    """How deep lists of numbers are nested, by the first of each; 0 of anything else."""
+    depth = 0
+    while isinstance(value, (list, tuple)) and value:
+        depth, value = depth + 1, value[0]
+    return depth if isinstance(value, NUMBERS) and not isinstance(value, bool) else 0
+
+
+def _first(value: Any) -> Any:
+    """The first number in nested lists."""
+    while isinstance(value, (list, tuple)):
+        value = value[0]
+    return value
+
+
+def _array(lists: Any) -> Any:
+    try:
+        array = np.array(lists)
+    except (ValueError, OverflowError):
+        raise CodesError("a grid of codes is rows of one length, and these are not") from None
+    if array.dtype.kind not in "iuf":
+        raise CodesError(f"codes are rows of whole numbers; got {array.dtype}")
+    return array
+
+
+def _wrong_axes(array: Any, facts: Facts) -> str:
+    latents = array.dtype.kind == "f"
+    hint = ""
+    if latents and array.ndim in (facts.axes, facts.axes + 1):
+        hint = f"; codes are whole numbers, and these are {array.dtype}"
+    axes = _axes(array, facts)
+    return (
+        f"{'latents' if latents else 'codes'} of one picture have {axes} axes here, those of "
+        f"several {axes + 1}; got the shape {array.shape}{hint}"
+    )
 
 
 def _is_grid(value: Any) -> bool:
@@ -149,11 +214,22 @@ def _axes(array: Any, facts: Facts) -> int:
     return facts.axes + bool(facts.depth)
 
 
-def _token(array: Any, facts: Facts) -> Codes | Latents:
+def _token(array: Any, facts: Facts, name: str) -> Codes | Latents:
     if array.dtype.kind == "f":
         return Latents(np.ascontiguousarray(array, np.float32))
+    _check_range(array, facts.codebook_size, name)
     axes = 3 if facts.is_video else facts.axes
     return batches.as_codes([array], facts.codebook_size, facts.depth, axes)[0]
+
+
+def _check_range(array: Any, codebook_size: int, name: str) -> None:
+    """Raises for the first code that is none, as a server would."""
+    if array.dtype.kind not in "iu" or not array.size:
+        return
+    try:
+        check_range(array, codebook_size)
+    except WireError as error:
+        raise CodesError(_said(name, str(error))) from None
 
 
 def token_item(token: Codes | Latents, index: int, facts: Facts, *, single: bool = False) -> Item:

@@ -16,12 +16,13 @@ from vqtok.clips import as_clip_output
 from vqtok.errors import CodesError, ImageError
 from vqtok.pictures import Pixels
 from vqtok.sequences import OutputType, as_output
-from vqtok.serve.client.effects import Reply
+from vqtok.serve.client.connection import Reply
 from vqtok.serve.client.items import Item
 from vqtok.serve.facts import Facts
 from vqtok.serve.wire import (
     Failure,
     Head,
+    Latents,
     Limits,
     Row,
     Space,
@@ -72,14 +73,16 @@ def encoding(facts: Facts, limits: Limits) -> Work:
 
 
 def latents(facts: Facts, limits: Limits) -> Work:
-    """Pictures -> the vectors before quantization, (D, *grid) float32."""
+    """Pictures -> the vectors before quantization, and the size that decodes to."""
     space = Space.of(facts)
     # Codes come along, which nobody asked for here.
     expect = Expect({"latents": (space.vector_axes,)}, {"latents": space.vector_shape})
 
-    def read(reply: Reply) -> list[Any]:
-        rows = tensors.read(reply.headers, reply.body, expect).rows
-        return [one if isinstance(one, Failure) else one.parts["latents"] for one in rows]
+    def token(row: Row | Failure) -> Latents | Failure:
+        return row if isinstance(row, Failure) else Latents(row.parts["latents"], row.size)
+
+    def read(reply: Reply) -> list[Latents | Failure]:
+        return list(map(token, tensors.read(reply.headers, reply.body, expect).rows))
 
     return Work("/encode?output=latents", SAFETENSORS, _write_items, read)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 __all__ = ["AGAIN", "FULL", "LATE", "Attempts", "Patience"]
@@ -30,6 +31,7 @@ class Patience:
     retries: int
     clock: Callable[[], float] = time.monotonic
     jitter: Callable[[], float] = random.random  # from [0, 1)
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
     def start(self) -> Attempts:
         """For a request that is sent now."""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import weakref
+from collections.abc import Awaitable, Callable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from vqtok.errors import ServiceError
 from vqtok.sequences import OutputType
-from vqtok.serve.client.core import Core, OnError, Options, headers_of
-from vqtok.serve.client.crew import Crew
-from vqtok.serve.client.effects import Steps
-from vqtok.serve.client.lanes import Lanes
+from vqtok.serve.client.background import Background, Ended, Waiter
+from vqtok.serve.client.core import Core, OnError, Options
 
 if TYPE_CHECKING:
     from vqtok.serve.client.codec import RemoteCodec
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from vqtok.tokenizer import VisualTokenizer
 
 __all__ = ["Client"]
+
+T = TypeVar("T")
 
 
 class Client:
@@ -34,10 +36,13 @@ class Client:
     and 504. When the tokenizer behind the address is exchanged for another one, the next answer
     is a `MismatchError`. All errors are `VqtokError`; those of the service itself `ServiceError`.
 
+    Requests go through proxies and trust certificates as the environment says it when the client
+    is made: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR.
+
     url          such as http://127.0.0.1:8000
     model        the name of one of several on the server; by default its first
     api_key      by default the environment's VQTOK_API_KEY
-    timeout      seconds for a request, with all that it is sent again
+    timeout      seconds until the whole answer to a request, with all that it is sent again
     retries      how often that is after failures; a server that is full is asked again until the
                  timeout. 0: never
     concurrency  requests of one call that are under way at once
@@ -55,9 +60,11 @@ class Client:
         concurrency: int = 4,
         per_request: int = 32,
     ) -> None:
-        self._core = Core(url, model, Options(timeout, retries, concurrency, per_request))
-        self._lanes = Lanes(self._core.url, headers_of(api_key))
-        self._closed = False
+        options = Options(timeout, retries, concurrency, per_request)
+        self._core = Core(url, model, api_key, options)
+        # By process: a fork copies the loop, but not the thread that it runs in.
+        self._backgrounds: dict[int, Background] = {}
+        self._finish = weakref.finalize(self, _close, self._backgrounds)
 
     # --- pictures and codes -----------------------------------------------------------------
 
@@ -66,14 +73,21 @@ class Client:
 
         on_error  "return" puts the exception of a picture that fails in its place in the list
         """
-        return self._run(self._core.encode(images, on_error))
+        return self._run(lambda core: core.encode(images, on_error))
 
     def encode_many(self, images: Any, *, on_error: OnError = "raise") -> Iterator[Any]:
         """As `encode`, one `Codes` after another, of any number of pictures in bounded memory.
 
         `images` is an iterable, or a folder. It is read as results are taken, some requests ahead.
         """
-        return self._iterate(self._core.encode_many(images, on_error))
+        waiter = self._waiter()
+        core = self._core.using(waiter.call)
+        flow = self._waited(waiter, lambda: core.encode_many(images, on_error))
+        try:
+            while outcomes := self._waited(waiter, flow.next):
+                yield from outcomes
+        finally:
+            waiter.leave(flow)
 
     def decode(
         self, codes: Any, *, output_type: OutputType = "pil", on_error: OnError = "raise"
@@ -85,28 +99,30 @@ class Client:
         of such images, (T, H, W, 3) or (T, 3, H, W). `Codes` of another codebook are a
         `MismatchError`.
         """
-        return self._run(self._core.decode(codes, output_type, on_error))
+        return self._run(lambda core: core.decode(codes, output_type, on_error))
 
     def reconstruct(
         self, images: Any, *, output_type: OutputType = "pil", on_error: OnError = "raise"
     ) -> Any:
         """Pictures or clips -> the same after encoding and decoding."""
-        return self._run(self._core.reconstruct(images, output_type, on_error))
+        return self._run(lambda core: core.reconstruct(images, output_type, on_error))
 
     def latents(self, images: Any, *, on_error: OnError = "raise") -> Any:
-        """Pictures or clips -> the vectors before quantization, (D, *grid) float32 each."""
-        return self._run(self._core.latents(images, on_error))
+        """A picture or clip -> its `Latents`, what is before quantization; several -> a list.
+
+        These are `values`, (D, *grid) float32, and `size`, to which `decode` brings them back.
+        """
+        return self._run(lambda core: core.latents(images, on_error))
 
     # --- the server -------------------------------------------------------------------------
 
     def model(self) -> Facts:
         """What the server says of the tokenizer: fingerprint, preprocessing, codebook, ..."""
-        facts: Facts = self._run(self._core.model())
-        return facts
+        return self._run(lambda core: core.model())
 
     def wait_until_ready(self, seconds: float = 60.0) -> None:
         """Returns once the server is ready; a `ServiceError` where it is not by then."""
-        self._run(self._core.wait_until_ready(seconds))
+        self._run(lambda core: core.wait_until_ready(seconds))
 
     def codec(self) -> RemoteCodec:
         """The server's model as a `vqtok.types.Codec`, or `ClipCodec`, of preprocessed pixels."""
@@ -122,8 +138,7 @@ class Client:
 
     def close(self) -> None:
         """Closes the connections; the client is of no use afterwards."""
-        self._closed = True
-        self._lanes.close()
+        self._finish()
 
     def __enter__(self) -> Self:
         return self
@@ -141,16 +156,29 @@ class Client:
 
     # --- inside -----------------------------------------------------------------------------
 
-    def _run(self, steps: Steps[Any]) -> Any:
-        self._check_open()
-        with Crew(self._lanes) as crew:
-            return crew.run(steps)
+    def _run(self, ask: Callable[[Core], Awaitable[T]]) -> T:
+        waiter = self._waiter()
+        return self._waited(waiter, lambda: ask(self._core.using(waiter.call)))
 
-    def _iterate(self, steps: Steps[None]) -> Iterator[Any]:
-        self._check_open()
-        with Crew(self._lanes) as crew:
-            yield from crew.drive(steps)
+    def _waiter(self) -> Waiter:
+        if not self._finish.alive:
+            raise self._ended()
+        pid = os.getpid()
+        if pid not in self._backgrounds:
+            self._backgrounds.setdefault(pid, Background(self._core.connection.close))
+        return Waiter(self._backgrounds[pid])
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ServiceError(f"this client of {self._core.url} is closed; make a new one")
+    def _waited(self, waiter: Waiter, ask: Callable[[], Awaitable[T]]) -> T:
+        try:
+            return waiter.run(ask)
+        except Ended:
+            raise self._ended() from None
+
+    def _ended(self) -> ServiceError:
+        return ServiceError(f"this client of {self._core.url} is closed; make a new one")
+
+
+def _close(backgrounds: dict[int, Background]) -> None:
+    """Of this process; at its end at the latest."""
+    if (found := backgrounds.get(os.getpid())) is not None:
+        found.close()

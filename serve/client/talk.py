@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vqtok.errors import MismatchError, ServiceError, plural
 from vqtok.serve.client.answers import Refusal, refusal_of, service_error
-from vqtok.serve.client.effects import Reply, Request, Send, Sleep, Steps, Unreachable
+from vqtok.serve.client.connection import Connection, Reply, Request, Unreachable
 from vqtok.serve.client.retries import AGAIN, LATE, Attempts, Patience
 from vqtok.serve.wire import Failure, WireError, parse_print
 from vqtok.serve.wire.headers import FINGERPRINT
@@ -16,19 +16,20 @@ LOOK = 5.0  # seconds that one of them takes at most
 
 
 class Talk:
-    """A server at `url`, and the fingerprint of the tokenizer behind it."""
+    """A server, and the fingerprint of the tokenizer behind it."""
 
-    def __init__(self, url: str, patience: Patience) -> None:
-        self.url = url
+    def __init__(self, connection: Connection, patience: Patience) -> None:
+        self.url = connection.url
         self.patience = patience
-        self._prints: dict[str, str] = {}  # setdefault is one step, so threads need no lock
+        self._connection = connection
+        self._prints: dict[str, str] = {}
 
-    def exchange(self, request: Request, attempts: Attempts | None = None) -> Steps[Reply]:
+    async def exchange(self, request: Request, attempts: Attempts | None = None) -> Reply:
         """The reply, once there is one that asking again would not change."""
         attempts = attempts or self.patience.start()
         while True:
             try:
-                reply: Reply = yield Send(request, attempts.left)
+                reply = await self._connection.send(request, attempts.left)
             except Unreachable as error:
                 pause = attempts.pause(None, {})
                 if pause is None:
@@ -43,7 +44,7 @@ class Talk:
                     return reply  # which may be the fault of what it brings
                 if pause is None:
                     raise self.refused(refusal_of(reply), _tries(attempts))
-            yield Sleep(pause)
+            await self.patience.sleep(pause)
 
     def refused(self, refusal: Refusal, tries: str = "") -> ServiceError:
         """The exception for a request that is refused for what it is, not for what it brings."""
@@ -68,22 +69,22 @@ class Talk:
                 f"now {_shown(text)}; make a new client to go on with the new one"
             )
 
-    def wait_until_ready(self, seconds: float) -> Steps[None]:
+    async def wait_until_ready(self, seconds: float) -> None:
         """Returns once the server says that it is."""
         clock = self.patience.clock
         deadline = clock() + seconds
         while True:
-            why = yield from self._look(max(min(LOOK, deadline - clock()), 0.1))
+            why = await self._look(max(min(LOOK, deadline - clock()), 0.1))
             if why is None:
                 return
             if clock() + POLL > deadline:
                 raise ServiceError(f"{self.url} was not ready within {seconds:g} s: {why}")
-            yield Sleep(POLL)
+            await self.patience.sleep(POLL)
 
-    def _look(self, seconds: float) -> Steps[str | None]:
+    async def _look(self, seconds: float) -> str | None:
         """Why the server is not ready."""
         try:
-            reply: Reply = yield Send(Request("GET", "/ready", {}), seconds)
+            reply = await self._connection.send(Request("GET", "/ready", {}), seconds)
         except Unreachable as error:
             return str(error)
         return None if reply.status == 200 else f"it answered {reply.status}"

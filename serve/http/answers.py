@@ -5,17 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
+from vqtok.errors import did_you_mean
 from vqtok.serve.http.exchange import PIECE, Exchange
 from vqtok.serve.http.faults import Fault, Headers
 from vqtok.serve.http.replies import encoded
 from vqtok.serve.http.served import Shop
 from vqtok.serve.http.threads import in_thread
-from vqtok.serve.wire import Failure, Row, by_name, negotiate
+from vqtok.serve.wire import Failure, Row, WireError, by_name, negotiate, offered_pictures
 
-__all__ = ["made", "medium_of", "send"]
+__all__ = ["check_query", "made", "medium_of", "pictures_medium", "send"]
 
 SMALL = 1 << 16  # numbers that are written without a thread
 AT_ONCE = ("application/octet-stream", "application/x-npy", "application/safetensors")
+
+
+def check_query(x: Exchange, *known: str) -> None:
+    """Raises where a parameter is none of these, or is there twice."""
+    if not x.scope.get("query_string"):
+        return
+    names = [name for name, _ in x.parameters]
+    for name in names:
+        if name not in known:
+            hint = did_you_mean(name[:60], known)
+            raise Fault("bad_request", f"there is no parameter called {name[:60]!r}. {hint}")
+        if names.count(name) > 1:
+            raise Fault("bad_request", f"{name} is there {names.count(name)} times; give it once")
 
 
 def medium_of(x: Exchange, offered: Sequence[str]) -> str:
@@ -31,6 +45,22 @@ def medium_of(x: Exchange, offered: Sequence[str]) -> str:
             f"this is answered as {', '.join(offered)}; Accept asks for {accept[:100]!r}",
         )
     return found
+
+
+def pictures_medium(x: Exchange, count: int, *, video: bool) -> str:
+    """The same, of so many pictures; says so where they are too many for a medium of one."""
+    try:
+        return medium_of(x, offered_pictures(count, video=video))
+    except (Fault, WireError):
+        if count == 1:
+            raise
+        one = medium_of(x, offered_pictures(1, video=video))  # or that it can't be had anyway
+        several = ", ".join(offered_pictures(count, video=video))
+        raise Fault(
+            "not_acceptable",
+            f"{one} holds one picture, and these are {count}: ask for {several}, or send them one "
+            "by one",
+        ) from None
 
 
 _negotiated = lru_cache(512)(negotiate)
@@ -56,7 +86,7 @@ async def send(x: Exchange, headers: Headers, body: bytes) -> None:
     if len(body) <= PIECE:
         await x.answer(200, body, headers)
     else:
-        x.hold(len(body))
+        x.hold(len(body), of_answer=True)
         whole = memoryview(body)
         pieces = (whole[at : at + PIECE] for at in range(0, len(body), PIECE))
         await x.answer_pieces(200, len(body), pieces, headers)

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from vqtok.serve.board import Board, Phase
 from vqtok.serve.http.auth import check_key
+from vqtok.serve.http.cache import Cache
 from vqtok.serve.http.cors import Cors
-from vqtok.serve.http.exchange import Exchange, Gone, Room, Scope
+from vqtok.serve.http.exchange import STALLED, Exchange, Gone, Room, Scope
 from vqtok.serve.http.faults import Fault, fault_of
 from vqtok.serve.http.log import Log, line_of, trace_of
 from vqtok.serve.http.replies import answer_fault
-from vqtok.serve.http.routes import Route, missing, routes_of
+from vqtok.serve.http.routes import Route, missing, routes_of, served_at
 from vqtok.serve.http.served import Served, Shop
 from vqtok.serve.meters import CODES, Meters
 
@@ -95,13 +96,15 @@ class App:
     async def _serve(self, x: Exchange) -> None:
         self._cors.mark(x)
         route = self.routes.get(x.path)
+        served = route.served if route else served_at(x.path, self.routes)
+        if served is not None:
+            x.common.append(served.print)
         if self._key and x.method != "OPTIONS" and not (route and route.is_open):
             check_key(x.headers, self._key)
         if route is None:
             raise missing(x.path, self.routes, self.names)
-        if route.served is not None:
-            x.model = route.served.name
-            x.common.append(route.served.print)
+        if served is not None:
+            x.model = served.name
         if x.method != route.method:
             await self._other_method(x, route)
             return
@@ -166,7 +169,7 @@ class App:
         labels = {"model": x.model, "op": x.op}
         if x.status in CODES:
             self.meters.add("vqtok_requests_total", 1, **labels, code=x.status)
-        if x.pictures:
+        if x.op != "other":
             self.meters.add("vqtok_request_seconds", seconds, **labels)
         self._log.write(line_of(x, seconds))
 
@@ -186,7 +189,13 @@ class App:
                 await desk.start()
         served = [Served.of(name, desk, self.settings) for name, desk in desks.items()]
         shop = Shop(
-            self.settings, self.board, self.meters, self._threads, tuple(served), self._report
+            self.settings,
+            self.board,
+            self.meters,
+            self._threads,
+            tuple(served),
+            self._report,
+            Cache(self.settings.cache),
         )
         self.names = [one.name for one in served]
         self.routes = routes_of(shop)
@@ -212,5 +221,5 @@ class App:
 
 def _stopped(why: str) -> Fault:
     if why == "body_stalled":
-        return Fault(why, "the body came too slowly, or not at all")
+        return Fault(why, STALLED)
     return Fault("client_gone", "the client left")

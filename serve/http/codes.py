@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vqtok.errors import InputError
-from vqtok.serve.http.answers import made, medium_of, send
-from vqtok.serve.http.cache import Cache, Kept, key_of
+from vqtok.serve.http.answers import check_query, made, pictures_medium, send
+from vqtok.serve.http.cache import Kept, key_of
 from vqtok.serve.http.exchange import Exchange
-from vqtok.serve.http.faults import Fault, fault_of
+from vqtok.serve.http.faults import Fault, Headers, fault_of
 from vqtok.serve.http.served import Served, Shop
 from vqtok.serve.http.threads import in_thread
 from vqtok.serve.http.work import Work
 from vqtok.serve.slab import Op
-from vqtok.serve.wire import Failure, Latents, offered_pictures, read_tokens, write_pictures
+from vqtok.serve.wire import Failure, Latents, read_tokens, write_pictures
 from vqtok.types import Codes
 
 if TYPE_CHECKING:
@@ -35,25 +35,33 @@ class Decode:
 
     def __init__(self, shop: Shop, served: Served) -> None:
         self.shop, self.served = shop, served
-        self.cache = Cache(shop.settings.cache)
 
     async def __call__(self, x: Exchange) -> None:
         x.op = "decode"
+        check_query(x, "format")
         found = await self._read(x)
-        media = medium_of(x, offered_pictures(len(found), video=self.served.facts.is_video))
+        media = pictures_medium(x, len(found), video=self.served.facts.is_video)
         key = self._key(found, media)
         if key is not None and await self._answer_kept(x, key):
             return
+        headers, body = await self._made(x, found, media)
+        if key is not None:
+            headers = [*headers, (b"etag", b'"%s"' % key)]
+            self.shop.cache.put(key, Kept(headers, body))
+        await send(x, headers, body)
+
+    async def _made(
+        self, x: Exchange, found: Sequence[Tokens | Failure], media: str
+    ) -> tuple[Headers, bytes]:
+        """The answer; what it was made of is no more when it is sent."""
         async with Work(x, self.shop, self.served) as work:
             for one in found:
                 await self._take(work, one)
             rows = await work.results()
         write = partial(write_pictures, rows, self.served.head, media)
-        headers, body = await made(self.shop, rows, media, write)
-        if key is not None:
-            headers = [*headers, (b"etag", b'"%s"' % key)]
-            self.cache.put(key, Kept(headers, body))
-        await send(x, headers, body)
+        answer = await made(self.shop, rows, media, write)
+        work.let_go()
+        return answer
 
     async def _read(self, x: Exchange) -> list[Tokens | Failure]:
         """The body's codes as this tokenizer decodes them."""
@@ -70,18 +78,21 @@ class Decode:
         tokens = [one for one in found if not isinstance(one, Failure)]
         if len(tokens) < len(found):
             return None
-        facts = self.served.facts
-        made_of = facts.fingerprint.codebook, facts.fingerprint.decoder, facts.precision
+        _, fingerprint = self.served.print  # the whole one: JSON and safetensors have it
+        made_of = self.served.name, fingerprint.decode(), self.served.facts.precision
         return key_of(tokens, *made_of, media)
 
     async def _answer_kept(self, x: Exchange, key: bytes) -> bool:
         """Whether the client has the answer already, or it is kept here."""
-        if f'"{key.decode()}"' in x.headers.get("if-none-match", ""):
+        wanted = x.headers.get("if-none-match", "")
+        if wanted.strip() == "*" or f'"{key.decode()}"' in wanted:
+            self.shop.count(x, self.served, [304] * x.pictures)
             await x.answer(304, b"", [(b"etag", b'"%s"' % key)])
             return True
-        kept = self.cache.get(key)
+        kept = self.shop.cache.get(key)
         if kept is None:
             return False
+        self.shop.count(x, self.served, [200] * x.pictures)
         await send(x, kept.headers, kept.body)
         return True
 

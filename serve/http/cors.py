@@ -21,8 +21,8 @@ EXPOSED = (
 )
 ASKED = (
     b"accept, authorization, content-type, if-none-match, x-api-key, x-request-id, "
-    b"x-vqtok-codebook, x-vqtok-codebook-size, x-vqtok-dtype, x-vqtok-scales, x-vqtok-shape, "
-    b"x-vqtok-sizes"
+    b"x-vqtok-codebook, x-vqtok-codebook-size, x-vqtok-dtype, x-vqtok-fingerprint, "
+    b"x-vqtok-scales, x-vqtok-shape, x-vqtok-sizes, x-vqtok-status"
 )
 DAY = b"86400"
 

@@ -10,42 +10,48 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mutabl
 from typing import Any
 from urllib.parse import parse_qsl
 
-from vqtok.errors import VqtokError
-from vqtok.serve.http.faults import Fault, Headers
+from vqtok.serve.http.faults import Fault, Gone, Headers
 
-__all__ = ["Exchange", "Gone", "Room", "Scope"]
+__all__ = ["STALLED", "Exchange", "Gone", "Room", "Scope"]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 
+STALLED = "the body came too slowly, or not at all"
 WATCH_AFTER = 0.05  # seconds until somebody looks whether the client is still there
 WATCH_EVERY = 1.0
-SLOWEST = 16_384  # bytes a second, on average, that a body comes with once `patience` is over
+SLOWEST = 16_384  # bytes a second, on average, of a body or an answer once `patience` is over
 DRAIN_SECONDS = 5.0
 DRAIN_BYTES = 512_000_000
 PIECE = 1 << 18  # bytes of a long answer that are sent at a time
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
-class Gone(VqtokError):
-    """The client left; there is nobody to answer."""
-
-
 class Room:
-    """How many bytes of bodies and long answers a process holds at once."""
+    """How many bytes of bodies and long answers a process holds at once; of answers half of it.
+
+    Or those who take theirs slowly would keep out all who have something to send.
+    """
 
     def __init__(self, limit: int) -> None:
-        self.limit, self.used = limit, 0
+        self.limit = limit
+        self.used = self.answers = 0
 
-    def take(self, count: int) -> None:
+    def take(self, count: int, *, of_answer: bool = False) -> None:
         """Raises where there is not so much left; `give` is due all the same."""
         self.used += count
+        self.answers += count * of_answer
         if self.used > self.limit:
             raise Fault("busy", f"more than {self.limit:,} bytes of requests are under way already")
+        if of_answer and self.answers > self.limit // 2:
+            raise Fault(
+                "busy", f"more than {self.limit // 2:,} bytes of answers are under way already"
+            )
 
-    def give(self, count: int) -> None:
+    def give(self, count: int, *, of_answer: bool = False) -> None:
         """So much is held no more."""
         self.used -= count
+        self.answers -= count * of_answer
 
 
 class Exchange:
@@ -58,12 +64,14 @@ class Exchange:
 
     __slots__ = (
         "_held",
+        "_made",
         "_reading",
         "_receive",
         "_room",
         "_seen",
         "_send",
         "_spent",
+        "_started",
         "_task",
         "_timer",
         "_watcher",
@@ -102,15 +110,19 @@ class Exchange:
     ) -> None:
         self.scope, self._receive, self._send = scope, receive, send
         self.limit, self.patience = limit, patience
-        self._room, self._held = room, 0
+        self._room = room
+        self._held = self._made = 0  # bytes of the body, and of the answer
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.headers: dict[str, str] = {
             name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
         }
+        if len(self.headers) < len(scope["headers"]):
+            self.headers = _joined(scope["headers"])
         self.id = _id_of(self.headers.get("x-request-id"))
         self.began = self._seen = time.perf_counter()
         self._reading = self._spent = 0.0  # since when a piece is waited for; seconds of that
+        self._started = 0.0  # since when the answer is sent
         self.got = self.sent = self.pictures = self.status = 0
         self.asked = self.complete = self.answered = self.sending = False
         self.op, self.model = "other", ""
@@ -122,10 +134,15 @@ class Exchange:
         self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER, self._look)
 
     @property
-    def query(self) -> dict[str, str]:
+    def parameters(self) -> list[tuple[str, str]]:
         """What stands behind the question mark."""
         raw = self.scope.get("query_string", b"")
-        return dict(parse_qsl(raw.decode("latin-1"), keep_blank_values=True)) if raw else {}
+        return parse_qsl(raw.decode("latin-1"), keep_blank_values=True) if raw else []
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The same, by name."""
+        return dict(self.parameters)
 
     # --- the body --------------------------------------------------------------------------
 
@@ -151,10 +168,18 @@ class Exchange:
             self.hold(len(piece))
             yield piece
 
-    def hold(self, count: int) -> None:
+    def hold(self, count: int, *, of_answer: bool = False) -> None:
         """So many bytes are held until the request is over; a `Fault` where there is no room."""
-        self._held += count
-        self._room.take(count)
+        if of_answer:
+            self._made += count
+        else:
+            self._held += count
+        self._room.take(count, of_answer=of_answer)
+
+    def let_go(self, count: int) -> None:
+        """So many bytes of the answer are held no more."""
+        self._made -= count
+        self._room.give(count, of_answer=True)
 
     async def body(self) -> bytes:
         """All of it."""
@@ -221,7 +246,7 @@ class Exchange:
         """Status and headers; those that every answer has come along."""
         self.answered = self.sending = True
         self.status = status
-        self._seen = time.perf_counter()
+        self._started = self._seen = time.perf_counter()
         # HTTP has no length of an answer that has no body.
         size = [] if status in (204, 304) else [(b"content-length", b"%d" % length)]
         own = [*size, (b"x-request-id", self.id.encode()), *self.common, *headers]
@@ -236,7 +261,7 @@ class Exchange:
         """Now and then: stops what gets no further, and notices clients that left."""
         self._timer = asyncio.get_running_loop().call_later(WATCH_EVERY, self._look)
         if self.sending:
-            if time.perf_counter() - self._seen > self.patience:
+            if self._is_taken_slowly():
                 self._stop("client_gone")
         elif self.complete:
             if self._watcher is None:
@@ -248,6 +273,12 @@ class Exchange:
         waited = time.perf_counter() - self._reading
         spent = self._spent + waited
         return waited > self.patience or (spent > self.patience and self.got < SLOWEST * spent)
+
+    def _is_taken_slowly(self) -> bool:
+        now = time.perf_counter()
+        spent = now - self._started
+        slow = spent > self.patience and self.sent < SLOWEST * spent
+        return now - self._seen > self.patience or slow
 
     async def _await_leaving(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
@@ -269,9 +300,18 @@ class Exchange:
     def close(self) -> None:
         """No more looking; what was held of the body is let go."""
         self._room.give(self._held)
+        self._room.give(self._made, of_answer=True)
         self._timer.cancel()
         if self._watcher is not None:
             self._watcher.cancel()
+
+
+def _joined(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """By name, where one comes several times: one after another, as RFC 9110 has it."""
+    found: dict[str, list[str]] = {}
+    for name, value in headers:
+        found.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1"))
+    return {name: ", ".join(values) for name, values in found.items()}
 
 
 def _id_of(given: str | None) -> str:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from vqtok.errors import CodesError, ImageError, InputError, MismatchError, VqtokError
+from vqtok.errors import (
+    CodesError,
+    ImageError,
+    InputError,
+    MismatchError,
+    MissingExtraError,
+    VqtokError,
+)
 from vqtok.serve import wire
 from vqtok.serve.outcomes import Busy, EngineError, Late, Lost, Refused
 from vqtok.serve.wire import Failure, WireError
 
-__all__ = ["STATUS", "Fault", "Headers", "fault_of"]
+__all__ = ["STATUS", "Fault", "Gone", "Headers", "fault_of", "word_of"]
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -21,8 +29,8 @@ STATUS = dict(wire.STATUS) | {
     "not_found": 404,
     "method_not_allowed": 405,
     "body_stalled": 408,
-    "too_many_pixels": 413,
     "cannot_be_done": 422,
+    "picture_does_not_fit": 422,
     "busy": 429,
     "client_gone": 499,
     "internal": 500,
@@ -62,11 +70,17 @@ class Fault(VqtokError):
         return {"status": self.status, "code": self.code, "message": self.message}
 
 
+class Gone(VqtokError):
+    """The client left; there is nobody to answer."""
+
+
 def fault_of(error: BaseException) -> Fault:
     """What an error is to the client; one that nobody foresaw is an "internal" one."""
     match error:
         case Fault():
             return error
+        case Gone():
+            return Fault("client_gone", str(error))
         case WireError():
             return Fault(error.code, str(error))
         case EngineError():
@@ -77,10 +91,19 @@ def fault_of(error: BaseException) -> Fault:
             return Fault("codebook_mismatch", str(error))
         case CodesError():
             return Fault("not_codes", str(error))
+        case MissingExtraError():
+            return Fault("unsupported_media_type", f"this server lacks what it needs: {error}")
         case InputError():
             return Fault("cannot_be_done", str(error))
         case _:
             return Fault("internal", "something went wrong here; the log has it under this id")
+
+
+def word_of(error: BaseException, stopped: str) -> str:
+    """The word for what ended a request; `stopped` is why it was cancelled, where it was."""
+    if isinstance(error, asyncio.CancelledError):
+        return stopped or "client_gone"
+    return fault_of(error).code
 
 
 def _of_engine(error: EngineError) -> Fault:

@@ -10,10 +10,11 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from vqtok import __version__
 from vqtok.serve.http import openapi_parts as parts
 from vqtok.serve.http.openapi_schemas import SCHEMAS
 from vqtok.serve.wire import ACCEPTED, CARRIERS, offered_pictures
-from vqtok.serve.wire.media import JSON, MEDIA, MULTIPART, RAW
+from vqtok.serve.wire.media import JSON, LINES, MEDIA, MULTIPART, RAW
 
 __all__ = ["openapi", "text"]
 
@@ -31,7 +32,8 @@ Pictures and clips to grids of codes and back.
 
 Every answer to a model's work names the model's fingerprint. Codes can only be decoded by the
 codebook that made them: those that name another one are refused (409). Everything here is a pure
-function of what is sent, so any request may be sent again.
+function of what is sent, so any request may be sent again. A body whose Content-Type is missing, or
+says no more than octets without X-VQTok-Shape, is taken for what its first bytes say.
 """
 
 
@@ -42,13 +44,19 @@ def openapi(*, auth: bool = False) -> Json:
     """
     document: Json = {
         "openapi": "3.1.0",
-        "info": {"title": "vqtok", "version": "1", "summary": "Visual tokens", "description": INFO},
+        "info": {
+            "title": "vqtok",
+            "version": __version__,
+            "summary": "Visual tokens",
+            "description": INFO,
+            "license": {"name": "Apache 2.0", "identifier": "Apache-2.0"},
+        },
         "servers": [{"url": "/"}],
         "tags": [{"name": "work"}, {"name": "models"}, {"name": "server"}],
         "paths": _paths(auth),
         "components": {
             "schemas": SCHEMAS,
-            "parameters": parts.PARAMETERS,
+            "parameters": parts.PARAMETERS | _formats(),
             "headers": parts.HEADERS,
             "responses": parts.responses() | _replies(),
             "requestBodies": _bodies(),
@@ -125,7 +133,7 @@ def _item(method: str, operation: Json, names: Iterable[str], auth: bool) -> Jso
     known = list(names)
     given = [{"$ref": f"#/components/parameters/{name}"} for name in known]
     operation["parameters"] = [*given, *operation.get("parameters", [])]
-    errors = [400, 500, *([401] if auth else []), *([404] if known else [])]
+    errors = [400, 431, 500, *([401] if auth else []), *([404] if known else [])]
     operation["responses"] = parts.errors(errors) | operation["responses"]
     operation["responses"] = dict(sorted(operation["responses"].items()))
     return {method: operation}
@@ -147,11 +155,11 @@ def _plain(schema: str, summary: str, more: Iterable[int] = ()) -> Json:
 
 def _encode() -> Json:
     return {
-        "summary": "Pictures or clips -> codes",
+        "summary": "Codes of pictures or clips",
         "description": "One body holds one picture or many; each is worked on as soon as it is "
         "there. A picture that fails among others has its error in its place, and the answer is "
         "200; where all fail, the answer is that of the first.",
-        "parameters": parts.parameters("output", "format", *parts.PIXEL_HEADERS),
+        "parameters": parts.parameters("output", "format_of_codes", *parts.PIXEL_HEADERS),
         "requestBody": {"$ref": "#/components/requestBodies/Pictures"},
         "responses": _answers("Tokens"),
     }
@@ -163,10 +171,10 @@ def _decode() -> Json:
         "headers": parts.refs("headers", ["ETag"]),
     }
     return {
-        "summary": "Codes or latents -> pictures or clips",
+        "summary": "Pictures or clips of codes or latents",
         "description": "Takes what /v1/encode answered, as it is, and shorter forms. Arrays of "
         "whole numbers are codes, of fractions latents.",
-        "parameters": parts.parameters("format", *parts.CODE_HEADERS, "If-None-Match"),
+        "parameters": parts.parameters("format_of_pictures", *parts.CODE_HEADERS, "If-None-Match"),
         "requestBody": {"$ref": "#/components/requestBodies/Tokens"},
         "responses": _answers("Decoded") | {"304": kept} | parts.errors([409]),
     }
@@ -174,10 +182,27 @@ def _decode() -> Json:
 
 def _again() -> Json:
     return {
-        "summary": "Pictures or clips -> the same, as their codes have them",
-        "parameters": parts.parameters("format", *parts.PIXEL_HEADERS),
+        "summary": "Pictures or clips as their codes have them",
+        "parameters": parts.parameters("format_of_pictures", *parts.PIXEL_HEADERS),
         "requestBody": {"$ref": "#/components/requestBodies/Pictures"},
         "responses": _answers("Pictures"),
+    }
+
+
+def _formats() -> Json:
+    """What ?format= can say, by what comes back."""
+    kinds = {"codes": CARRIERS, "pictures": PIXELS}
+    return {
+        f"format_of_{kind}": {
+            "name": "format",
+            "in": "query",
+            "description": "The medium of the answer, by its short name; it goes before Accept",
+            "schema": {
+                "type": "string",
+                "enum": [name for name, media in MEDIA.items() if media[0] in offered],
+            },
+        }
+        for kind, offered in kinds.items()
     }
 
 
@@ -226,7 +251,7 @@ def _pictures() -> Json:
 
 
 def _tokens() -> Json:
-    content = {media: _binary(media) for media in CARRIERS}
+    content = {media: _binary(media) for media in (*CARRIERS, LINES)}
     content[JSON] = {
         "schema": {"$ref": "#/components/schemas/TokensSent"},
         "examples": {
@@ -239,5 +264,5 @@ def _tokens() -> Json:
 
 def _binary(media: str) -> Mapping[str, Any]:
     known = next((name for name, names in MEDIA.items() if names[0] == media), media)
-    about = parts.ABOUT_MEDIA.get(RAW if media == RAW else known, f"a {known} file")
+    about = parts.ABOUT_MEDIA.get(RAW if media == RAW else known, f"one {known.upper()} file")
     return {"schema": {"type": "string", "format": "binary", "description": about}}

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from vqtok.serve.http.faults import RETRY, STATUS
-from vqtok.serve.wire import MEDIA
 from vqtok.serve.wire.media import JSON
 
 __all__ = [
@@ -61,6 +60,7 @@ PICTURES_EXAMPLE: Json = {**_HEAD, "pictures": [{"status": 200, "size": [1, 1], 
 ABOUT_MEDIA = {
     "application/octet-stream": "little-endian numbers one after another; headers tell their shape "
     "and dtype",
+    "jsonl": "a picture a line, as `vqtok encode` writes them",
     "npy": "one array, as numpy.save writes it, without pickles",
     "safetensors": "tensors: codes, latents or pixels, or codes.0, codes.1, ... where shapes "
     "differ, and sizes",
@@ -81,7 +81,7 @@ _TOLD: dict[str, tuple[str, Json, str]] = {
         "2,256,256,3",
     ),
     "X-VQTok-Dtype": (
-        "Of the array in the body",
+        "Of the array in the body; that of raw codes is by default as answers have it",
         {
             "type": "string",
             "enum": [
@@ -173,12 +173,6 @@ PARAMETERS: Json = {
         "media of one array the latents",
         "schema": {"type": "string", "enum": ["codes", "latents"], "default": "codes"},
     },
-    "format": {
-        "name": "format",
-        "in": "query",
-        "description": "The medium of the answer, by its short name; it goes before Accept",
-        "schema": {"type": "string", "enum": list(MEDIA)},
-    },
     "If-None-Match": _header(
         "If-None-Match", "ETags of answers that the client has", {"type": "string"}, '"0123"'
     ),
@@ -215,9 +209,16 @@ _MEANS = {
 }
 
 
+# Said before anything of the request is understood, so neither as JSON nor with an id.
+TOO_LONG: Json = {
+    "description": "The path and headers are too long; the connection is closed",
+    "content": {"text/plain": {"schema": {"type": "string"}}},
+}
+
+
 def responses() -> Json:
     """The errors, by status."""
-    return {f"Error{status}": _response(status) for status in _MEANS}
+    return {f"Error{status}": _response(status) for status in _MEANS} | {"Error431": TOO_LONG}
 
 
 def _response(status: int) -> Json:

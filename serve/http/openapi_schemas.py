@@ -57,6 +57,10 @@ HEAD = {
     "codebook_size": COUNT,
 }
 LISTED = {"depth": {**COUNT, "description": "Codes of a token; absent where it has one"}}
+MADE_WITH = {
+    "codebook": {**SHA256, "description": "That the codes were made with"},
+    "fingerprint": ref("Fingerprint"),
+}
 PREPARED = {
     "name": TEXT,
     "tokenizer": TEXT,
@@ -101,8 +105,9 @@ SCHEMAS: Json = {
                 }
             )
         },
-        {"pictures": {"type": "array", "items": record({"error": ref("Problem")})}},
+        {"pictures": {"type": "array", "items": ref("FailureOfOne")}},
     ),
+    "FailureOfOne": record({"error": ref("Problem")}),
     "Tokens": record({**HEAD, "pictures": {"type": "array", "items": ref("TokensOfOne")}}, LISTED),
     "TokensOfOne": record({"status": {"type": "integer"}}, ENTRY),
     "Pictures": record(
@@ -118,26 +123,21 @@ SCHEMAS: Json = {
     ),
     "TokensSent": {
         "description": "One picture's codes or latents, or those of several under `pictures`",
-        "anyOf": [
-            record({"codes": ref("Codes")}),
-            record({"latents": ref("Latents")}),
-            record({"pictures": {"type": "array", "items": {"type": "object"}, "minItems": 1}}),
-        ],
-        "properties": {
-            "size": SIDES,
-            "codebook": {**SHA256, "description": "That the codes were made with"},
-            "fingerprint": ref("Fingerprint"),
-        },
+        "anyOf": [ref("CodesSent"), ref("LatentsSent"), ref("SeveralSent")],
     },
+    "CodesSent": record({"codes": ref("Codes")}, {"size": SIDES, **MADE_WITH}),
+    "LatentsSent": record({"latents": ref("Latents")}, {"size": SIDES, **MADE_WITH}),
+    "SeveralSent": record(
+        {"pictures": {"type": "array", "items": ref("OneSent"), "minItems": 1}}, MADE_WITH
+    ),
+    "OneSent": {"type": "object", "description": "Codes or latents, as of one picture alone"},
     "PicturesSent": {
         "description": "Files in base64; of a clip its frames",
-        "type": "object",
-        "anyOf": [
-            record({"images": {"type": "array", "items": FILE, "minItems": 1}}),
-            record({"image": FILE}),
-            record({"frames": {"type": "array", "items": FILE, "minItems": 1}}),
-        ],
+        "anyOf": [ref("ImagesSent"), ref("ImageSent"), ref("FramesSent")],
     },
+    "ImagesSent": record({"images": {"type": "array", "items": FILE, "minItems": 1}}),
+    "ImageSent": record({"image": FILE}),
+    "FramesSent": record({"frames": {"type": "array", "items": FILE, "minItems": 1}}),
     "Form": record(
         {
             "image": {

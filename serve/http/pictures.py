@@ -7,13 +7,14 @@ import time
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
+from vqtok.errors import ImageError
 from vqtok.geometry import geometry
 from vqtok.pictures import Pixels
 from vqtok.preprocess import Preprocess
-from vqtok.serve.http.answers import made, medium_of, send
-from vqtok.serve.http.exchange import Exchange
-from vqtok.serve.http.faults import Fault
-from vqtok.serve.http.laying import check_area, kind_of, lay
+from vqtok.serve.http.answers import check_query, made, medium_of, pictures_medium, send
+from vqtok.serve.http.exchange import STALLED, Exchange
+from vqtok.serve.http.faults import Fault, Headers
+from vqtok.serve.http.laying import check_area, kind_of, lay, taken
 from vqtok.serve.http.served import Served, Shop
 from vqtok.serve.http.threads import in_thread
 from vqtok.serve.http.work import Work
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Encode", "Reconstruct", "take"]
 
+FILL = 2  # times the patience that a body may take to fill one slot
+
 
 class Encode:
     """Pictures -> codes, or codes and what they were before quantization."""
@@ -43,15 +46,20 @@ class Encode:
         self.shop, self.served = shop, served
 
     async def __call__(self, x: Exchange) -> None:
+        x.op = "encode"
+        check_query(x, "output", "format")
         output = x.query.get("output", "codes")
         op = self._op(output)
         x.op = op.name.lower()
         media = medium_of(x, CARRIERS)
+        await send(x, *await self._made(x, op, media, output))
+
+    async def _made(self, x: Exchange, op: Op, media: str, output: str) -> tuple[Headers, bytes]:
+        """The answer; what it was made of is no more when it is sent."""
         async with Work(x, self.shop, self.served) as work:
             rows = await take(x, work, op)
-        head = self.served.head
-        write = partial(write_tokens, rows, head, media, main=output)
-        await send(x, *await made(self.shop, rows, media, write))
+        write = partial(write_tokens, rows, self.served.head, media, main=output)
+        return await made(self.shop, rows, media, write)
 
     def _op(self, output: str) -> Op:
         if output not in ("codes", "latents"):
@@ -71,13 +79,20 @@ class Reconstruct:
 
     async def __call__(self, x: Exchange) -> None:
         x.op = "reconstruct"
-        video, head = self.served.facts.is_video, self.served.head
+        check_query(x, "format")
+        video = self.served.facts.is_video
         medium_of(x, (*offered_pictures(1, video=video), *offered_pictures(2, video=video)))
+        await send(x, *await self._made(x, video))
+
+    async def _made(self, x: Exchange, video: bool) -> tuple[Headers, bytes]:
+        """The answer; what it was made of is no more when it is sent."""
         async with Work(x, self.shop, self.served) as work:
             rows = await take(x, work, Op.RECONSTRUCT)
-        media = medium_of(x, offered_pictures(len(rows), video=video))
-        write = partial(write_pictures, rows, head, media)
-        await send(x, *await made(self.shop, rows, media, write))
+        media = pictures_medium(x, len(rows), video=video)
+        write = partial(write_pictures, rows, self.served.head, media)
+        answer = await made(self.shop, rows, media, write)
+        work.let_go()
+        return answer
 
 
 async def take(x: Exchange, work: Work, op: Op) -> list[Row | Failure]:
@@ -102,11 +117,14 @@ async def _take_raw(x: Exchange, work: Work, op: Op, shape: tuple[int, ...], cou
     check_area(size[-2], size[-1], "the picture", work.served)
     kind = work.served.facts.slot_kind(size, work.served.settings)
     body = _Body(x, count * math.prod(shape))
+    work.check_room(kind)
     for number in range(count):
         work.promise(op, size)
+        await body.begin()  # a slot is for those who send
         ticket = await work.ticket(kind)
         with work.filling(ticket):
-            await body.fill(_room(ticket.slot.lay("pixels", "u1", shape)))
+            until = time.monotonic() + FILL * x.patience
+            await body.fill(_room(ticket.slot.lay("pixels", "u1", shape)), until)
             if number == count - 1:
                 await body.end()
         work.restart(ticket)
@@ -140,14 +158,21 @@ class _Body:
         self._x, self._expected = x, expected
         self._left = memoryview(b"")
 
-    async def fill(self, room: memoryview) -> None:
-        """Exactly as much as there is room for."""
+    async def begin(self) -> None:
+        """Waits until there is something."""
+        if not self._left:
+            self._left = memoryview(await self._x.read())
+            if not self._left:
+                raise _wrong_length(self._x.got, self._expected)
+
+    async def fill(self, room: memoryview, until: float) -> None:
+        """Exactly as much as there is room for; a `Fault` where that takes too long."""
         filled = 0
         while filled < len(room):
             if not self._left:
-                self._left = memoryview(await self._x.read())
-                if not self._left:
-                    raise _wrong_length(self._x.got, self._expected)
+                await self.begin()
+                if time.monotonic() > until:
+                    raise Fault("body_stalled", STALLED)
             part = self._left[: len(room) - filled]
             room[filled : filled + len(part)] = part
             filled, self._left = filled + len(part), self._left[len(part) :]
@@ -162,7 +187,10 @@ class _Body:
 def _as_it_is(shape: tuple[int, ...], settings: Preprocess) -> bool:
     """Whether preprocessing leaves a picture or frame of this shape alone."""
     *_, height, width, _ = shape
-    plan = geometry(height, width, settings)
+    try:
+        plan = geometry(height, width, settings)
+    except ImageError:  # which is said of each picture, as of those in files
+        return False
     same = plan.box == (0, 0, height, width) and plan.at == (0, 0)
     return same and plan.scaled == plan.size == (height, width)
 
@@ -182,6 +210,9 @@ async def _take_files(x: Exchange, work: Work, op: Op, reader: PictureReader) ->
 
 
 async def _take_file(work: Work, op: Op, upload: Upload, only: bool) -> None:
+    if upload.clip or work.served.facts.is_video:
+        until = time.monotonic() + work.x.patience
+        upload = await in_thread(work.shop.threads, taken, upload, work.served, until=until)
     if isinstance(upload.data, Failure):
         work.failed(upload.data)
         return
@@ -195,7 +226,7 @@ async def _take_file(work: Work, op: Op, upload: Upload, only: bool) -> None:
 async def _lay_and_run(work: Work, op: Op, upload: Upload, ticket: Ticket) -> Row:
     with work.filling(ticket):
         begin = time.perf_counter()
-        size = await in_thread(work.shop.threads, lay, ticket.slot, upload, work)
+        size = await in_thread(work.shop.threads, lay, ticket, upload, work, until=ticket.deadline)
         work.decoded(time.perf_counter() - begin)
         work.promise(op, size)
     return await work.run_and_close(ticket, op, size)

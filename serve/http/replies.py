@@ -18,7 +18,8 @@ JSON = (b"content-type", b"application/json")
 
 async def answer_json(x: Exchange, status: int, value: Any, headers: Headers = ()) -> None:
     """A value as JSON."""
-    await x.answer(status, orjson.dumps(value), [JSON, *headers])
+    body = orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE)
+    await x.answer(status, body, [JSON, *headers])
 
 
 async def answer_fault(x: Exchange, fault: Fault, headers: Headers = ()) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from vqtok.errors import did_you_mean
@@ -13,10 +13,15 @@ from vqtok.serve.http.exchange import Exchange
 from vqtok.serve.http.faults import Fault
 from vqtok.serve.http.served import Served, Shop
 
-__all__ = ["Handle", "Route", "missing", "routes_of"]
+__all__ = ["Handle", "Route", "missing", "routes_of", "served_at"]
 
 Handle = Callable[[Exchange], Awaitable[None]]
 PAGE_FILE = re.compile(r"\.(?!json)\w+$")
+VERBS: dict[str, Callable[[Shop, Served], Handle]] = {
+    "encode": pictures.Encode,
+    "reconstruct": pictures.Reconstruct,
+    "decode": codes.Decode,
+}
 OF_MODEL = re.compile(r"/v1/models/([^/]+)(?:/.*)?")
 
 
@@ -59,20 +64,24 @@ def routes_of(shop: Shop) -> dict[str, Route]:
         for path, route in _work(shop, served):
             routes[base + path] = route
     first = shop.served[0]
-    routes["/v1/model"] = routes[f"/v1/models/{first.name}"]
-    for path, route in _work(shop, first):
-        routes["/v1" + path] = route
+    base = f"/v1/models/{first.name}"
+    routes["/v1/model"] = routes[base]
+    for verb in VERBS:
+        routes[f"/v1/{verb}"] = routes[f"{base}/{verb}"]
     return routes
 
 
 def _work(shop: Shop, served: Served) -> Iterator[tuple[str, Route]]:
     """What is done with pictures and codes."""
-    for op, handle in (
-        ("encode", pictures.Encode(shop, served)),
-        ("reconstruct", pictures.Reconstruct(shop, served)),
-        ("decode", codes.Decode(shop, served)),
-    ):
-        yield f"/{op}", Route(handle, "POST", served, is_work=True)
+    for verb, make in VERBS.items():
+        yield f"/{verb}", Route(make(shop, served), "POST", served, is_work=True)
+
+
+def served_at(path: str, routes: Mapping[str, Route]) -> Served | None:
+    """The model below whose path a path is that leads nowhere."""
+    match = OF_MODEL.fullmatch(path)
+    route = routes.get(f"/v1/models/{match[1]}") if match else None
+    return route.served if route else None
 
 
 def missing(path: str, routes: Iterable[str], models: Iterable[str]) -> Fault:

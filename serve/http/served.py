@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 from vqtok.preprocess import Preprocess
+from vqtok.serve.http.cache import Cache
 from vqtok.serve.http.exchange import Exchange
 from vqtok.serve.wire import Head, Limits, Space, print_text
 
@@ -66,15 +67,7 @@ class Served:
     @cached_property
     def space(self) -> Space:
         """What reading codes must know."""
-        facts = self.facts
-        return Space(
-            facts.codebook_size,
-            facts.axes,
-            facts.fingerprint.codebook,
-            facts.depth,
-            facts.is_video,
-            facts.latent_channels,
-        )
+        return Space.of(self.facts)
 
 
 @dataclass(frozen=True)
@@ -87,3 +80,11 @@ class Shop:
     threads: Executor
     served: tuple[Served, ...]
     report: Callable[[Exchange, BaseException], None]  # of what nobody foresaw, to the log
+    cache: Cache  # of decoded pictures, of all models
+
+    def count(self, x: Exchange, served: Served, statuses: Sequence[int]) -> None:
+        """Counts what became of the pictures of a request."""
+        x.pictures = len(statuses)
+        labels = {"model": served.name, "op": x.op}
+        for status in statuses:
+            self.meters.add("vqtok_pictures_total", 1, **labels, code=status)

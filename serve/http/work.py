@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
-from vqtok.serve.http.exchange import Exchange
-from vqtok.serve.http.faults import Fault, fault_of
+from vqtok.serve.http.exchange import PIECE, Exchange
+from vqtok.serve.http.faults import STATUS, Fault, fault_of, word_of
 from vqtok.serve.http.served import Served, Shop
 from vqtok.serve.slab import Op
 from vqtok.serve.wire import Failure, Row
@@ -27,7 +28,8 @@ class Work:
     """The first picture gets a slot at once or the request is refused; later ones wait for theirs.
 
     Meanwhile nothing is read, so that the client cannot send more than there is room for. Those
-    that were handed in need nothing of those that wait: they end, and give their slots back.
+    that were handed in need nothing of those that wait: they end, and give their slots back. A
+    request never has more than half of the slots.
 
     It is a context manager, after which all slots are given back, whatever went wrong.
     """
@@ -35,22 +37,25 @@ class Work:
     def __init__(self, x: Exchange, shop: Shop, served: Served) -> None:
         self.x, self.shop, self.served = x, shop, served
         self._results: list[Row | Failure | asyncio.Task[Row | Failure]] = []
-        self._tickets: list[Ticket] = []
-        self._bytes = 0
+        self._tickets: defaultdict[int, list[Ticket]] = defaultdict(list)  # of each kind
+        self._begun = 0  # pictures
+        self._counted = False
+        self._bytes = self._held = 0  # of the answer's pixels; of those, held in the room
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, kind: object, error: object, trace: object) -> None:
-        if isinstance(error, Exception) and len(self._tickets) == 1 and not self._results:
-            self.count([fault_of(error).failure])
+        if isinstance(error, BaseException) and not self._counted:
+            self.count([STATUS[word_of(error, self.x.stopped)]] * self._begun)
         tasks = [task for task in self._results if isinstance(task, asyncio.Task)]
         for task in tasks:
             task.cancel()
         if any(not task.done() for task in tasks):
             await asyncio.wait(tasks)
-        for ticket in self._tickets:  # also of what was cancelled before it had begun
-            ticket.close()
+        for tickets in self._tickets.values():  # also of what was cancelled before it had begun
+            for ticket in tickets:
+                ticket.close()
 
     # --- slots -----------------------------------------------------------------------------------
 
@@ -61,10 +66,24 @@ class Work:
 
     async def ticket(self, kind: int) -> Ticket:
         """A slot for the next picture."""
-        desk = self.served.desk
-        ticket = await desk.wait(kind) if self._results else desk.claim(kind)
-        self._tickets.append(ticket)
+        desk, held = self.served.desk, self._tickets[kind]
+        if self._results:
+            await self._below(max(1, desk.line.slab.kinds[kind][0] // 2), held)
+            ticket = await desk.wait(kind)
+        else:
+            ticket = desk.claim(kind)
+        held.append(ticket)
+        self._begun = len(self._results) + 1
         return ticket
+
+    async def _below(self, most: int, held: list[Ticket]) -> None:
+        """Waits until fewer than `most` of these slots are held, the oldest first."""
+        for result in self._results:
+            if len(held) < most:
+                return
+            if isinstance(result, asyncio.Task) and not result.done():
+                await asyncio.wait([result])
+            held[:] = [ticket for ticket in held if not ticket.left]
 
     @contextmanager
     def filling(self, ticket: Ticket) -> Iterator[None]:
@@ -105,6 +124,7 @@ class Work:
     def failed(self, failure: Failure) -> None:
         """The next picture came to nothing."""
         self._results.append(failure)
+        self._begun = len(self._results)
 
     async def _caught(
         self, doing: Callable[..., Awaitable[Row]], of: Sequence[Any]
@@ -126,7 +146,7 @@ class Work:
         found = [
             await result if isinstance(result, asyncio.Task) else result for result in self._results
         ]
-        self.count(found)
+        self.count([one.status if isinstance(one, Failure) else 200 for one in found])
         if found and all(isinstance(one, Failure) for one in found):
             raise _all_failed([one for one in found if isinstance(one, Failure)])
         return found
@@ -144,6 +164,14 @@ class Work:
                 "too_large",
                 f"the answer would have more than {most:,} bytes of pixels; ask for fewer",
             )
+        if self._bytes > PIECE:
+            more, self._held = self._bytes - self._held, self._bytes
+            self.x.hold(more, of_answer=True)
+
+    def let_go(self) -> None:
+        """The pixels that were promised are there no more, only the body that was made of them."""
+        self.x.let_go(self._held)
+        self._held = 0
 
     def time(self, name: str, seconds: float) -> None:
         """The longest that a stage took of any picture."""
@@ -155,13 +183,10 @@ class Work:
         labels = {"model": self.served.name, "op": self.x.op}
         self.shop.meters.add("vqtok_decode_seconds", seconds, **labels)
 
-    def count(self, found: Sequence[Row | Failure]) -> None:
+    def count(self, statuses: Sequence[int]) -> None:
         """Counts what became of the pictures."""
-        self.x.pictures = len(found)
-        labels = {"model": self.served.name, "op": self.x.op}
-        for one in found:
-            code = one.status if isinstance(one, Failure) else 200
-            self.shop.meters.add("vqtok_pictures_total", 1, **labels, code=code)
+        self._counted = True
+        self.shop.count(self.x, self.served, statuses)
 
 
 def row_of(answer: Answer) -> Row:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -19,8 +20,9 @@ from litserve.transport.base import MessageTransport
 
 from vqtok.errors import VqtokError
 from vqtok.serve.board import Board, Phase
-from vqtok.serve.lit.family import hush, leave_with_parent, say
+from vqtok.serve.lit.family import hush, leave_with_parent
 from vqtok.serve.lit.notes import Notes
+from vqtok.serve.lit.streams import be_patient, say
 from vqtok.serve.worker import work
 
 if TYPE_CHECKING:
@@ -90,6 +92,9 @@ class TokenizerAPI(LitAPI):  # type: ignore[misc]
             if self._worker == 0:
                 say(f"warming up {self.bench.name} on {device}")
             self.engine.warm_up(self.bench.max_batch, seat.pulse)
+            # All that is there by now stays; looking through it at the end took two seconds.
+            gc.collect()
+            gc.freeze()
         except Exception as error:
             if not isinstance(error, VqtokError):
                 traceback.print_exc()
@@ -116,6 +121,7 @@ class TokenizerAPI(LitAPI):  # type: ignore[misc]
         )
 
     def _settle_in(self) -> None:
+        be_patient()
         hush()
         leave_with_parent()
         signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -10,16 +10,13 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing import connection
+from multiprocessing import connection, resource_tracker
 
-__all__ = ["cores", "ended_by", "hush", "interrupts_held", "leave_with_parent", "say"]
+from vqtok.serve.worker import POISONED
 
-POISONED = 70  # the status of a worker whose device takes nothing more
+__all__ = ["cores", "ended_by", "hush", "interrupts_held", "leave_with_parent"]
 
-
-def say(text: str) -> None:
-    """A line for people."""
-    print(f"vqtok: {text}", file=sys.stderr, flush=True)
+LOOK = 1.0  # seconds between looks at whose child this is
 
 
 def cores() -> int:
@@ -32,10 +29,13 @@ def leave_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is None:
         return
-    sentinel = parent.sentinel
+    sentinel, started_by = parent.sentinel, parent.pid
 
     def watch() -> None:
-        connection.wait([sentinel])
+        # Brothers and sisters hold the other end of the sentinel, too: one that is stopped would
+        # keep all others.
+        while not connection.wait([sentinel], LOOK) and os.getppid() == started_by:
+            pass
         os._exit(1)
 
     threading.Thread(target=watch, name="leave-with-parent", daemon=True).start()
@@ -47,6 +47,7 @@ def interrupts_held() -> Iterator[None]:
 
     A terminal sends it to all processes at once, and Python would answer with a traceback each.
     """
+    resource_tracker.ensure_running()  # or the first process would start it, which unblocks SIGINT
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -69,4 +70,9 @@ def ended_by(status: int | None) -> str:
         return "still running"
     if status == POISONED:
         return "its device failed"
-    return signal.Signals(-status).name if status < 0 else f"status {status}"
+    if status >= 0:
+        return f"status {status}"
+    try:
+        return signal.Signals(-status).name
+    except ValueError:  # those of real time have no names
+        return f"signal {-status}"

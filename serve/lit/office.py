@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from vqtok.serve.board import Board, Phase
 from vqtok.serve.lit.family import leave_with_parent
+from vqtok.serve.lit.pulses import Pulses
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp
-
     from vqtok.serve.desk import Desk
+    from vqtok.serve.http.app import App
     from vqtok.serve.meters import Meters
 
 __all__ = ["Office"]
+
+BEAT = 1.0  # seconds between signs of life
 
 
 @dataclass
@@ -30,10 +32,11 @@ class Office:
     """
 
     desks: Callable[[int], dict[str, Desk]]
-    make: Callable[[Mapping[str, Desk], Meters], ASGIApp]
+    make: Callable[[Mapping[str, Desk], Meters], App]
     board: Board
     meters: Meters
-    app: ASGIApp | None = None
+    pulses: Pulses
+    app: App | None = None
     _open: dict[str, Desk] = field(default_factory=dict)
     _opened: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -49,8 +52,9 @@ class Office:
         gc.freeze()
         gc.set_threshold(10_000)
         self._opened.set()
+        self._beat(index)
 
-    async def opened(self) -> ASGIApp:
+    async def opened(self) -> App:
         """The application, once it is there."""
         await self._opened.wait()
         assert self.app is not None
@@ -58,8 +62,15 @@ class Office:
 
     async def close(self) -> None:
         """The process ends."""
+        if self.app is not None:
+            await self.app.close()
         for desk in self._open.values():
             desk.close()
+
+    def _beat(self, index: int) -> None:
+        """It answers, and the main process sees that it goes on doing so."""
+        self.pulses.beat(index)
+        asyncio.get_running_loop().call_later(BEAT, self._beat, index)
 
     def _take_signals(self) -> None:
         """A terminal or a supervisor of processes may signal the whole group. This process goes on

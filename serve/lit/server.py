@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 from litserve import LitServer
 
 from vqtok.serve.board import Phase
+from vqtok.serve.http.heads import BoundedHeads
 from vqtok.serve.lit.api import Bench, Front, Link, TokenizerAPI
-from vqtok.serve.lit.family import ended_by, hush, interrupts_held, say
+from vqtok.serve.lit.family import ended_by, hush, interrupts_held
+from vqtok.serve.lit.ports import check_port, listen
+from vqtok.serve.lit.streams import say
 from vqtok.serve.lit.supervise import Supervisor
 
 if TYPE_CHECKING:
@@ -69,6 +72,7 @@ class Server(LitServer):  # type: ignore[misc]
         self.benches = {bench.name: bench for bench in benches}
         self.notes = benches[0].notes
         self.workers: dict[tuple[str, int], BaseProcess] = {}
+        self.started: dict[tuple[str, int], float] = {}
         self._fruitless: dict[tuple[str, int], int] = {}
         self.supervisor = Supervisor(self)
 
@@ -87,16 +91,20 @@ class Server(LitServer):  # type: ignore[misc]
     def serve(self) -> int:
         """Blocks until the end; the exit status."""
         self.signals.given_to(self.supervisor.kill)
+        # Once more: models took their time to load, and uvicorn would only say a number.
+        check_port(self.settings.host, self.settings.port)
         self.run(
             host=self.settings.host,
             port=self.settings.port,
             num_api_servers=self.settings.api_processes,
             log_level="error",
+            log_config=None,  # uvicorn's own wants a standard output
             generate_client_file=False,
             access_log=False,
             server_header=False,
             proxy_headers=False,
             ws="none",
+            http=BoundedHeads,
             timeout_keep_alive=KEEP_ALIVE,
         )
         return self.supervisor.status
@@ -118,21 +126,27 @@ class Server(LitServer):  # type: ignore[misc]
     def launch_inference_worker(self, lit_api: TokenizerAPI) -> list[BaseProcess]:
         with interrupts_held():
             started: list[BaseProcess] = super().launch_inference_worker(lit_api)
-        self.workers |= {(lit_api.bench.name, i): each for i, each in enumerate(started)}
+        for number, process in enumerate(started):
+            self._note(lit_api.bench.name, number, process)
         return started
 
     def launch_single_inference_worker(self, lit_api: TokenizerAPI, worker_id: int) -> BaseProcess:
         """Another worker in the place of a dead one, unless there were `TRIES` in vain."""
         key = lit_api.bench.name, worker_id
-        if not self._may_go_on(*key) or self.notes.ended:
-            return self.workers[key]
-        lit_api.bench.board.seat(*key).restarted()
-        with interrupts_held():
-            self.workers[key] = super().launch_single_inference_worker(lit_api, worker_id)
+        try:
+            if not self.notes.ended and self._may_go_on(*key):
+                lit_api.bench.board.seat(*key).restarted()
+                with interrupts_held():
+                    process = super().launch_single_inference_worker(lit_api, worker_id)
+                self._note(*key, process)
+        except Exception as error:  # LitServe's thread would end, and no worker start any more
+            self.supervisor.fail(f"worker {worker_id} of {key[0]} cannot be started: {error}")
         return self.workers[key]
 
     def _start_server(self, port: int, count: int, log_level: str, sockets: Any, kind: str,
                       **options: Any) -> dict[int, BaseProcess]:  # fmt: skip
+        # Here, where it can be told: two servers may bind one port, of which one can listen.
+        listen(sockets, self.settings.host, port)
         started: dict[int, BaseProcess] = super()._start_server(
             port, count, log_level, sockets, kind, **options
         )
@@ -147,15 +161,17 @@ class Server(LitServer):  # type: ignore[misc]
 
     # --- workers that end ---------------------------------------------------------------------
 
+    def _note(self, model: str, worker: int, process: BaseProcess) -> None:
+        self.workers[model, worker] = process
+        self.started[model, worker] = time.monotonic()
+
     def _may_go_on(self, model: str, worker: int) -> bool:
         """Says what happened, and whether another try is due."""
-        if self.notes.ended:
-            return False
         dead = self.workers[model, worker]
         seat = self.benches[model].board.seat(model, worker)
         reason = self.notes.take(model, worker)
         what = f"worker {worker} of {model}"
-        if seat.ready and seat.pid == dead.pid:
+        if seat.pid == dead.pid:  # it has sat there, so it could start
             self._fruitless[model, worker] = 0
             say(f"{what} ended ({ended_by(dead.exitcode)}); another one starts")
             return True

@@ -15,9 +15,11 @@ from types import FrameType
 from typing import TYPE_CHECKING, Self
 
 from vqtok.serve.board import Phase
-from vqtok.serve.lit.family import ended_by, say
+from vqtok.serve.lit.family import ended_by
+from vqtok.serve.lit.streams import say
 
 if TYPE_CHECKING:
+    from vqtok.serve.board import Seat
     from vqtok.serve.lit.server import Server
 
 __all__ = ["Signals", "Stopped", "Supervisor"]
@@ -51,7 +53,8 @@ class Signals:
         self._owner = os.getpid()
         self._kill: Callable[[], None] | None = None
         self.reader, self._writer = os.pipe()
-        os.set_blocking(self.reader, False)
+        for end in (self.reader, self._writer):  # nobody reads at the end
+            os.set_blocking(end, False)
 
     def __enter__(self) -> Self:
         self._before = {number: signal.signal(number, self._came) for number in HANDLED}
@@ -74,7 +77,8 @@ class Signals:
             self._kill()
             os._exit(AT_ONCE)
         self.asked.append(number)
-        os.write(self._writer, b"!")
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._writer, b"!")
 
     def heard(self) -> bool:
         """Whether something was asked; `reader` is quiet again."""
@@ -91,10 +95,12 @@ class Supervisor:
 
     def __init__(self, server: Server) -> None:
         self.server, self.signals, self.settings = server, server.signals, server.settings
-        self.board, self.notes = server.office.board, server.notes
+        self.board, self.pulses = server.office.board, server.office.pulses
+        self.notes = server.notes
         self.status = 0
         self._failed: str | None = None
         self._apis: Sequence[BaseProcess] = ()
+        self._awake = self._looked = time.monotonic()
 
     def start(self, apis: Sequence[BaseProcess]) -> None:
         """Begins, with the API processes running."""
@@ -146,21 +152,44 @@ class Supervisor:
         return bool(found) and self.signals.heard()
 
     def _look(self) -> None:
+        now = time.monotonic()
+        if now - self._looked > IDLE:  # the whole group was stopped, or the machine
+            self._awake = now
+        self._looked = now
         if self.board.phase is Phase.STARTING and self._is_up():
             self.board.phase = Phase.READY
             self.server.say_serving()
-        now = time.monotonic()
         for (model, number), process in self.server.workers.items():
-            seat = self.board.seat(model, number)
-            if seat.pid != process.pid or not seat.ready or not process.is_alive():
-                continue
-            if now - (seat.busy_since or seat.last_beat + IDLE) > self.settings.hang_timeout:
-                say(f"worker {number} of {model} hangs; it is ended")
+            if process.is_alive():
+                self._look_at(model, number, process)
+        for number, process in enumerate(self._apis):
+            beat = self.pulses.last(number)
+            if beat and self._silent(beat + IDLE) > self.settings.hang_timeout:
+                self.fail("an API process hangs")
                 process.kill()
 
+    def _look_at(self, model: str, number: int, process: BaseProcess) -> None:
+        """Ends a worker that is at one thing for too long; LitServe starts another."""
+        seat = self.board.seat(model, number)
+        if seat.ready and seat.pid == process.pid:
+            if self._silent(seat.busy_since or seat.last_beat + IDLE) > self.settings.hang_timeout:
+                say(f"worker {number} of {model} hangs; it is ended")
+                process.kill()
+        elif self._silent(self._starting(model, number, seat)) > self.settings.start_timeout:
+            say(f"worker {number} of {model} is not ready in time; it is ended")
+            process.kill()
+
+    def _starting(self, model: str, number: int, seat: Seat) -> float:
+        """When it began, or last made progress; the last sign of the one before is older."""
+        return max(self.server.started[model, number], seat.last_beat)
+
+    def _silent(self, since: float) -> float:
+        """Seconds, but for those in which this process was stopped itself."""
+        return time.monotonic() - max(since, self._awake)
+
     def _is_up(self) -> bool:
-        """Whether each model has a worker that is ready."""
-        return all(
+        """Whether each model has a worker that is ready, and all API processes answer."""
+        return all(self.pulses.last(number) for number in range(len(self._apis))) and all(
             any(seat.ready for seat in self.board.seats(model)) for model in self.server.benches
         )
 
@@ -173,7 +202,13 @@ class Supervisor:
         say(f"leaving in {delay:g} s; until then work is taken")
         self.board.phase = Phase.LEAVING
         end = time.monotonic() + delay
-        while (left := end - time.monotonic()) > 0 and not self._wait(left):
+        # A second SIGTERM says nothing new: some send it to a process and to its group.
+        while (
+            (left := end - time.monotonic()) > 0
+            and self._failed is None
+            and signal.SIGINT not in self.signals.asked
+        ):
+            self._wait(min(left, LOOK))
             self._look()
 
     def _drain(self) -> None:

@@ -46,7 +46,7 @@ async function toError(response) {
 }
 
 // One request. Gives the response, how long it took as seen from here, and what the server timed.
-async function send(path, { headers = {}, ...options } = {}) {
+export async function ask(path, { headers = {}, ...options } = {}) {
   const secret = key.get();
   const all = { ...headers, ...(secret ? { Authorization: `Bearer ${secret}` } : {}) };
   const began = performance.now();
@@ -64,7 +64,7 @@ async function send(path, { headers = {}, ...options } = {}) {
 }
 
 export async function models() {
-  const { response } = await send("v1/models");
+  const { response } = await ask("v1/models");
   return (await response.json()).models;
 }
 
@@ -73,14 +73,14 @@ export async function encode(model, { body, type, shape, signal }) {
   const headers = { "Content-Type": type, Accept: "application/json" };
   if (shape) Object.assign(headers, { "X-VQTok-Shape": shape.join(","), "X-VQTok-Dtype": "uint8" });
   const path = `v1/models/${encodeURIComponent(model)}/encode`;
-  const { response, timing, took } = await send(path, { method: "POST", headers, body, signal });
+  const { response, timing, took } = await ask(path, { method: "POST", headers, body, signal });
   const answer = await response.json();
   return { answer, timing, took: took() };
 }
 
 // An answer of /encode, codes changed or not -> pixels (count, height, width, 3), and the times.
 export async function decode(model, answer, signal) {
-  const { response, timing, took } = await send(`v1/models/${encodeURIComponent(model)}/decode`, {
+  const { response, timing, took } = await ask(`v1/models/${encodeURIComponent(model)}/decode`, {
     method: "POST",
     headers: { "Content-Type": "application/json", Accept: "application/octet-stream" },
     body: JSON.stringify(answer),
@@ -98,6 +98,6 @@ export async function decode(model, answer, signal) {
 
 // The description that docs.html shows.
 export async function openapi() {
-  const { response } = await send("openapi.json");
+  const { response } = await ask("openapi.json");
   return response.json();
 }

@@ -8,10 +8,19 @@ import { fromImageData } from "./pixels.js";
 import * as sample from "./sample.js";
 import { Session } from "./session.js";
 import * as source from "./source.js";
-import { Stage } from "./stage.js";
+import { NOT_SHOWN, Stage } from "./stage.js";
 import * as take from "./take.js";
 
+const REFUSED = [400, 413, 415, 422];
 const SIDE = 256; // of the sample: at least, or where pictures keep their size
+
+// The precisions that the server names -> the numbers that these are.
+const ARITHMETIC = {
+  ieee32: "float32",
+  tf32: "TF32",
+  bf16: "bfloat16",
+  fp16: "float16",
+};
 
 let models = [];
 let session = null;
@@ -19,13 +28,14 @@ let pending = null; // the session that is to take its place, once the server ha
 let last = null; // the file that was tokenized last; null of the sample, which each one draws anew
 let busy = 0;
 
+const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 const say = (text) => {
   $("status").textContent = text;
 };
 
 // --- errors ----------------------------------------------------------------------------------
 
-function fail(error, again) {
+function fail(error, again, about) {
   if (error.name === "AbortError") return;
   say("");
   if (error.status === 401) {
@@ -33,7 +43,10 @@ function fail(error, again) {
     return;
   }
   $("error").hidden = false;
-  $("error-text").textContent = /[.?!]$/.test(error.message) ? error.message : `${error.message}.`;
+  // What the server will not take is the file's fault; that it cannot be reached is not.
+  const refused = about && REFUSED.includes(error.status);
+  const text = refused ? `${about}: ${error.message}` : capital(error.message);
+  $("error-text").textContent = /[.?!]$/.test(text) ? text : `${text}.`;
   const wait = error.retryAfter ? `Try again in ${error.retryAfter} s.` : "";
   const id = error.requestId ? `Request ${error.requestId}.` : "";
   $("error-more").textContent = [wait, id].filter(Boolean).join(" ");
@@ -54,9 +67,9 @@ function askKey(again) {
   };
 }
 
-// Runs one thing that asks the server, and says where it went wrong.
-async function attempt(act) {
-  const again = () => attempt(act);
+// Runs one thing that asks the server, and says where it went wrong, and of which file.
+async function attempt(act, about = "") {
+  const again = () => attempt(act, about);
   $("error").hidden = true;
   busy += 1;
   document.body.setAttribute("aria-busy", "true");
@@ -64,7 +77,7 @@ async function attempt(act) {
     await act();
     $("key-form").hidden = true;
   } catch (error) {
-    fail(error, again);
+    fail(error, again, about);
   } finally {
     busy -= 1;
     document.body.setAttribute("aria-busy", busy > 0);
@@ -82,11 +95,14 @@ function describe({ name, tokenizer, codebook_size: size, stride, depth, precisi
   const parts = [
     `${number(size)} codes${each}`,
     `${by(...stride)} ${stride.length > 2 ? "frames and pixels" : "pixels"} a cell`,
-    precision,
+    ARITHMETIC[precision] ?? precision,
   ];
-  if (check !== "unchecked") parts.push(`self-check ${check}`);
+  if (check !== "unchecked") parts.push(check === "exact" ? "self-check passed" : `self-check: ${check}`);
   if (tokenizer !== name) parts.unshift(tokenizer);
   $("line").textContent = parts.join(" · ");
+  $("line").title =
+    `Precision ${precision}: the arithmetic that codes are made with. Self-check ${check}: whether ` +
+    "the codes of its test picture, kept with the weights, came out again.";
 }
 
 function showPrint({ schema, ...parts }) {
@@ -100,6 +116,8 @@ function choose() {
   describe(facts());
   $("what").textContent = facts().stride.length > 2 ? "clip or a picture" : "picture";
   showPrint(facts().fingerprint);
+  $("source").textContent = "";
+  stage.dim(true); // what is there came from another tokenizer
   return last ? tokenize(last) : useSample();
 }
 
@@ -134,7 +152,16 @@ async function useSample() {
   return done;
 }
 
-function tokenize(file) {
+// What is there belongs to another file, or another tokenizer, than the one that is named now.
+function putAway() {
+  session?.cancel();
+  session = null;
+  $("source").textContent = "";
+  player.stop();
+  stage.close();
+}
+
+function tokenize(file, more = "") {
   last = file;
   const given =
     file instanceof File
@@ -146,10 +173,16 @@ function tokenize(file) {
     session?.cancel();
     pending = opened;
     say(`Encoding ${given.name} …`);
-    await opened.load(given);
+    try {
+      await opened.load(given);
+    } catch (error) {
+      // Codes that came, though nothing was decoded of them, are this file's own.
+      if (opened === pending && opened !== session) putAway();
+      throw error;
+    }
     const took = opened.encoding.took + opened.decoding.took;
-    say(`Encoded and decoded in ${number(took)} ms.`);
-  });
+    say(`Encoded and decoded in ${number(took)} ms. ${more}`.trim());
+  }, given.name);
 }
 
 function changed(which, what, count) {
@@ -166,7 +199,7 @@ function changed(which, what, count) {
     $("input-note").textContent = `reading frame ${count} of ${session.codes.frames}`;
     return;
   }
-  if (what === "input" && !session.input) stage.inputNote = "this browser cannot show the file";
+  if (what === "input" && !session.input) stage.inputNote = NOT_SHOWN;
   if (what === "swapped") stage.showCodes();
   if (what !== "codes") stage.showPictures();
   showButtons();
@@ -204,13 +237,15 @@ function edit(what, act) {
 
 // --- the page --------------------------------------------------------------------------------
 
+// Whether the code is one that there is.
 function swap(index, code, where) {
   const last = session.codes.codebookSize - 1;
   if (!Number.isInteger(code) || code < 0 || code > last) {
     say(`Codes of this tokenizer are whole numbers from 0 to ${last}.`);
-    return;
+    return false;
   }
   edit(`Swapped ${where} to ${code}`, () => session.swap([[index, code]]));
+  return true;
 }
 
 const stage = new Stage({ swap, say });
@@ -228,7 +263,15 @@ function keys(event) {
   (again ? redo : undo)();
 }
 
-source.listen({ input: $("file"), zone: $("drop"), onFile: tokenize });
+const leftOut = (count) =>
+  count ? `One file at a time: ${number(count)} more ${count > 1 ? "were" : "was"} left out.` : "";
+
+source.listen({
+  input: $("file"),
+  zone: $("drop"),
+  onFiles: ([file, ...rest]) => tokenize(file, leftOut(rest.length)),
+  onNone: say,
+});
 take.listen(() => ({ session, frame: stage.frame }), say);
 $("sample").addEventListener("click", useSample);
 $("model").addEventListener("change", choose);

@@ -26,10 +26,10 @@ function chosen(types) {
 export function curls(base, { path, method }, body, needsKey) {
   const url = `${base}${path.replace("{name}", "NAME").replace("{model}", "NAME")}`;
   const key = needsKey ? ` -H "Authorization: Bearer $VQTOK_SERVE_API_KEY"` : "";
-  if (method === "get") return [`curl${key} ${url}`];
+  if (method === "get") return [`curl -f${key} ${url}`];
   const end = OUTPUTS[path.split("/").pop()] ?? "";
   return chosen(Object.keys(body)).map((type) => {
     const [file, kind] = FILES[type] ?? FILES[`${type.split("/")[0]}/*`];
-    return `curl${key} --data-binary @${file} -H 'Content-Type: ${kind}' ${url}${end}`;
+    return `curl -f${key} --data-binary @${file} -H 'Content-Type: ${kind}' ${url}${end}`;
   });
 }

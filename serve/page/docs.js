@@ -4,6 +4,7 @@ import * as api from "./api.js";
 import { curls } from "./curl.js";
 import { $, fillTerms, make } from "./dom.js";
 import { prose } from "./prose.js";
+import { tryIt } from "./tryit.js";
 
 const METHODS = ["get", "post", "put", "delete"];
 const base = new URL(".", document.baseURI).href.replace(/\/$/, "");
@@ -126,10 +127,11 @@ function article(document, operation) {
       make("p", {}, plain(summary)),
       ...prose(description),
       ...(also
-        ? [make("p", { class: "quiet" }, "Of another tokenizer: ", make("code", {}, also))]
+        ? [make("p", { class: "quiet" }, "To ask another tokenizer, name it: ", make("code", {}, also))]
         : []),
     ),
     ...curls(base, operation, body, Boolean(document.security?.length)).map(copyable),
+    ...tryIt(operation, body, (one) => resolved(document, one)),
     ...terms("Parameters and headers", parameters.map(parameterRow)),
     ...terms("Body", mediaRows(document, body)),
     ...terms("Answers", good),
@@ -157,13 +159,31 @@ async function start() {
   $("operations").replaceChildren(...all.map((operation) => article(document, operation)));
 }
 
-try {
-  await start();
-} catch (error) {
-  $("error").hidden = false;
-  $("error").textContent =
-    error.status === 401
-      ? "This server asks for a key. Enter it on the page first, then come back in the same tab."
-      : error.message;
+async function attempt() {
+  try {
+    await start();
+    $("key-form").hidden = true;
+  } catch (error) {
+    if (error.status === 401) askKey();
+    else {
+      $("error").hidden = false;
+      $("error").textContent = error.message;
+    }
+  }
+  document.body.setAttribute("aria-busy", "false");
 }
-document.body.setAttribute("aria-busy", "false");
+
+function askKey() {
+  $("key-label").textContent = api.key.get()
+    ? "The server did not take this key; try another"
+    : "This server asks for a key";
+  $("key-form").hidden = false;
+  $("key").focus();
+}
+
+$("key-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  api.key.set($("key").value.trim());
+  attempt();
+});
+attempt();

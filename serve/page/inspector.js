@@ -22,7 +22,7 @@ export function sentence(plane, cell, counts) {
 }
 
 function crop(canvas, pixels, frame, [top, left, height, width]) {
-  canvas.hidden = !pixels;
+  canvas.parentElement.hidden = !pixels;
   if (!pixels) return;
   canvas.width = Math.max(1, Math.round(width));
   canvas.height = Math.max(1, Math.round(height));
@@ -46,12 +46,15 @@ export function showCell({ plane, cell, counts, input, output, frame, total }) {
   fillTerms($("cell-facts"), [
     ["Cell", place(plane, cell)],
     ["Pixels", plane.strip ? "all: no code has a place of its own" : pixelsText(box)],
-    ["Used here", `${number(used)} of ${number(total)} (${((100 * used) / total).toFixed(1)} %)`],
-    ["Encoder's", first === code ? "the same" : `${first}`],
+    ["Used here", usedText(used, total, plane.strip ? "places" : "cells")],
+    ["Encoded as", first === code ? "this code" : `code ${first}`],
   ]);
   crop($("patch-input"), input, Math.min(frame, (input?.count ?? 1) - 1), box);
   crop($("patch-output"), output, frame, box);
 }
+
+const usedText = (used, total, cells) =>
+  `by ${number(used)} of ${number(total)} ${cells} (${((100 * used) / total).toFixed(1)}\u00a0%)`;
 
 const pixelsText = ([top, left, height, width]) => `x ${span(left, width)}, y ${span(top, height)}`;
 

@@ -1,13 +1,16 @@
 // Ways for a picture to come in: dropped anywhere, pasted, or chosen.
 
-export function listen({ input, zone, onFile }) {
+// onFiles  gets the files, at least one
+// onNone   gets what to say where something came in that is none
+export function listen({ input, zone, onFiles, onNone }) {
   input.addEventListener("change", () => {
-    if (input.files.length) onFile(input.files[0]);
+    if (input.files.length) onFiles([...input.files]);
     input.value = ""; // so that choosing the same file again is a change
   });
   document.addEventListener("paste", (event) => {
-    const [file] = event.clipboardData?.files ?? [];
-    if (file) onFile(file);
+    const files = [...(event.clipboardData?.files ?? [])];
+    if (files.length) onFiles(files);
+    else if (!event.target.matches?.("input")) onNone("There is no picture to paste.");
   });
   let inside = 0; // entering a child comes before leaving its parent
   document.addEventListener("dragenter", () => {
@@ -23,8 +26,9 @@ export function listen({ input, zone, onFile }) {
     event.preventDefault();
     inside = 0;
     zone.classList.remove("over");
-    const [file] = event.dataTransfer.files;
-    if (file) onFile(file);
+    const files = [...event.dataTransfer.files];
+    if (files.length) onFiles(files);
+    else onNone("What was dropped is no file: drop the file of a picture.");
   });
 }
 

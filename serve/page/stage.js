@@ -1,6 +1,6 @@
 // The pictures, the code map and the panel beside them, kept in step with a session.
 
-import { $, fillChoices, fillTable, fillTerms } from "./dom.js";
+import { $, fillChoices, fillTable, fillTerms, make } from "./dom.js";
 import { colour } from "./colours.js";
 import { by, decibels, figures, number, timeRows } from "./figures.js";
 import { Palette, place, sentence, showCell } from "./inspector.js";
@@ -10,6 +10,8 @@ import { Panes } from "./panes.js";
 
 // The paper of style.css, let through to some extent.
 const PAPER = { light: "252 252 250", dark: "17 19 22" };
+
+export const NOT_SHOWN = "not shown";
 
 export class Stage {
   // act  {swap(index, code), say(text)}
@@ -51,7 +53,14 @@ export class Stage {
     $("wipe").addEventListener("input", () => this.setWipe($("wipe").value / 100));
     $("swap").addEventListener("submit", (event) => {
       event.preventDefault();
-      this.swap(Number($("new-code").value));
+      const typed = document.activeElement === $("new-code");
+      if (this.swap(Number($("new-code").value)) && typed) this.focusMap();
+    });
+    $("new-code").addEventListener("keydown", (event) => {
+      if (event.key !== "Escape") return;
+      event.stopPropagation(); // the next one ends the picking of a cell
+      this.focusMap();
+      this.point(); // forgets what was typed
     });
     $("pick").addEventListener("click", () => this.setPicking(!this.picking));
     document.addEventListener("keydown", (event) => {
@@ -87,9 +96,21 @@ export class Stage {
     this.setPlane();
     this.selected = [this.plane.rows >> 1, this.plane.cols >> 1];
     $("stage").hidden = false;
+    this.dim(false);
     $("wipe-row").hidden = true;
     this.showCodes();
     this.showPictures();
+  }
+
+  // Nothing to look at any more.
+  close() {
+    $("stage").hidden = true;
+    this.dim(false);
+  }
+
+  // To be seen, but not to be worked on.
+  dim(on) {
+    $("stage").inert = on;
   }
 
   turn(change) {
@@ -135,14 +156,25 @@ export class Stage {
     const comparable = this.session.psnr !== null;
     this.panes.show({ input, output, first, frame: this.frame, mode: this.mode, wipe: this.wipe });
     const [height, width] = this.session.codes.size;
-    $("input-note").textContent = input
-      ? `${by(width, height)}, as the tokenizer sees it`
-      : this.inputNote;
+    const where = make("span", { class: "wide" }, ", as the tokenizer sees it");
+    $("input-note").replaceChildren(...(input ? [by(width, height), where] : [this.inputNote]));
+    this.showMissing();
     $("output-note").textContent = comparable ? `${decibels(this.session.psnr)} PSNR` : "";
     $("mode-wipe").disabled = $("mode-difference").disabled = !comparable;
     $("edit-choice").hidden = !this.session.codes.edits;
     this.point();
     this.showFigures();
+  }
+
+  // Where the browser cannot read what the server could, words stand in the picture's place.
+  showMissing() {
+    const { input, source, codes } = this.session;
+    const missing = this.inputNote === NOT_SHOWN && !input;
+    $("no-input").hidden = !missing;
+    $("no-input").textContent = missing
+      ? `This browser cannot show ${source.name}. The server has read it: codes and decoded ` +
+        `${codes.frames > 1 ? "clip" : "picture"} are right, but there is nothing to compare with.`
+      : "";
   }
 
   showFigures() {
@@ -178,7 +210,7 @@ export class Stage {
     $("stage").classList.toggle("picking", on);
     if (on) {
       this.act.say("Choose the cell whose code to take: press it, or walk there and press Enter.");
-      $("map").focus({ preventScroll: true });
+      this.focusMap();
     } else if (this.session) this.hover(null);
   }
 
@@ -215,6 +247,10 @@ export class Stage {
     $("new-code").focus();
   }
 
+  focusMap() {
+    $("map").focus({ preventScroll: true });
+  }
+
   hint(code) {
     this.hinted = code;
     this.mark();
@@ -223,7 +259,7 @@ export class Stage {
   swap(code) {
     const index = this.plane.index(...this.selected);
     if (this.picking) this.setPicking(false);
-    this.act.swap(index, code, place(this.plane, this.selected));
+    return this.act.swap(index, code, place(this.plane, this.selected));
   }
 
   // The panel, the line under the map and the marks, for where cursor and selection are.

@@ -10,21 +10,32 @@ import numpy as np
 import numpy.typing as npt
 
 from vqtok.errors import CodesError
+from vqtok.serve.wire import documents
 from vqtok.serve.wire import headers as names
 from vqtok.serve.wire.carriers import CARRIERS as CARRIERS_BY_NAME
 from vqtok.serve.wire.errors import Failure, WireError, shown
 from vqtok.serve.wire.limits import Limits
-from vqtok.serve.wire.media import content_of
+from vqtok.serve.wire.media import LINES, content_of
 from vqtok.serve.wire.sheets import Array, Expect, Head, Row, Sheet, described
+from vqtok.serve.wire.sniff import is_vague, medium_of
 from vqtok.serve.wire.space import Space
-from vqtok.types import Codes
+from vqtok.types import Codes, code_dtype
 
-__all__ = ["CARRIERS", "Latents", "head_of", "read_codes", "read_tokens", "row_of", "write_tokens"]
+__all__ = [
+    "CARRIERS",
+    "Latents",
+    "check_range",
+    "head_of",
+    "read_codes",
+    "read_tokens",
+    "row_of",
+    "write_tokens",
+]
 
 # The media that hold codes and latents, the default first.
 CARRIERS: tuple[str, ...] = tuple(CARRIERS_BY_NAME)
+TAKEN = (*CARRIERS, LINES)
 SIDE = 1 << 31  # sizes are 32-bit numbers
-MOST_SCALES = 256
 
 
 class Latents(NamedTuple):
@@ -73,10 +84,12 @@ def read_codes(
 
 
 def _sheet(headers: Mapping[str, str], body: bytes, space: Space, expect: Expect) -> Sheet:
-    carrier = CARRIERS_BY_NAME[content_of(headers, CARRIERS).media]
+    vague = is_vague(headers)
+    media = medium_of(headers, body, TAKEN) if vague else content_of(headers, TAKEN).media
     if not body:
         raise WireError("empty", "the body is empty; codes are sent in it")
-    sheet = carrier.read(headers, body, expect)
+    read = documents.read_lines if media == LINES else CARRIERS_BY_NAME[media].read
+    sheet = read(headers, body, expect)
     if not sheet.rows:
         raise WireError("empty", "the body holds no picture's codes")
     expect.check_count(len(sheet.rows))
@@ -89,7 +102,8 @@ def _expected(space: Space, limits: Limits, answer: bool) -> Expect:
     if space.latent_channels is not None:
         axes["latents"] = (space.vector_axes,)
         shape["latents"] = space.vector_shape
-    return Expect(axes, shape, limits.max_images, trusted=answer)
+    dtype = "" if answer else code_dtype(space.codebook_size).name
+    return Expect(axes, shape, limits.max_images, trusted=answer, dtype=dtype)
 
 
 def _check_codebook(headers: Mapping[str, str], head: Head, space: Space) -> None:
@@ -149,13 +163,10 @@ def _as_codes(row: Row, space: Space) -> Codes:
         )
     if not ids.size:
         raise WireError("wrong_shape", f"there are no codes in the shape {_text(ids.shape)}")
-    if len(row.scales) > MOST_SCALES:
-        raise WireError("wrong_shape", f"there are {len(row.scales)} scales; nobody has so many")
-    _check_range(ids, space.codebook_size)
-    dtype = np.uint16 if space.codebook_size <= 1 << 16 else np.uint32
+    check_range(ids, space.codebook_size)
     try:
         return Codes(
-            np.ascontiguousarray(ids[None], dtype),
+            np.ascontiguousarray(ids[None], code_dtype(space.codebook_size)),
             np.array([_size(row.size, space)], np.int32),
             space.codebook_size,
             space.codebook,
@@ -166,7 +177,7 @@ def _as_codes(row: Row, space: Space) -> Codes:
         raise WireError("wrong_shape", str(error)) from None
 
 
-def _check_range(ids: Array, codebook_size: int) -> None:
+def check_range(ids: Array, codebook_size: int) -> None:
     """Raises for the first code that is none, and says where it stands."""
     if int(ids.min()) >= 0 and int(ids.max()) < codebook_size:
         return
@@ -180,12 +191,17 @@ def _check_range(ids: Array, codebook_size: int) -> None:
 
 
 def _size(size: tuple[int, ...], space: Space) -> tuple[int, ...]:
-    """() is not known, which `Codes` write as zeros."""
-    axes = 2 + space.video
-    if size and (len(size) != axes or min(size) < 0 or max(size) >= SIDE):
-        shape = "frames, height and width" if space.video else "height and width"
-        raise WireError("wrong_shape", f"a size is {shape} in pixels; got {shown(size)}")
-    return size or (0,) * axes
+    """() is not known, which `Codes` write as zeros.
+
+    Of a clip of one frame height and width alone say that it is a picture.
+    """
+    known = (2, 3) if space.video else (2,)
+    if size and (len(size) not in known or min(size) < 0 or max(size) >= SIDE):
+        before = ", of a clip the frames before them," if space.video else ""
+        raise WireError(
+            "wrong_shape", f"a size is height and width{before} in pixels; got {shown(size)}"
+        )
+    return size if any(size) else (0,) * known[-1]
 
 
 def _as_latents(row: Row, space: Space) -> Latents:
@@ -206,7 +222,8 @@ def _as_latents(row: Row, space: Space) -> Latents:
         at = np.unravel_index(int((~np.isfinite(narrow)).argmax()), narrow.shape)
         where = ", ".join(map(str, at))
         raise WireError("bad_latents", f"the number at [{where}] is NaN or infinite in float32")
-    return Latents(narrow, _size(row.size, space) if row.size else ())
+    size = _size(row.size, space)
+    return Latents(narrow, size if any(size) else ())
 
 
 def _text(shape: tuple[int, ...]) -> str:
@@ -231,8 +248,8 @@ def write_tokens(
 def row_of(codes: Codes) -> Row:
     """Codes, a batch of one -> what `write_tokens` takes."""
     size = tuple(codes.sizes[0].tolist())
-    dtype = np.uint16 if codes.codebook_size <= 1 << 16 else np.uint32
-    return Row({"codes": codes.ids[0].astype(dtype, copy=False)}, size, codes.scales)
+    ids = codes.ids[0].astype(code_dtype(codes.codebook_size), copy=False)
+    return Row({"codes": ids}, size if any(size) else (), codes.scales)
 
 
 def head_of(codes: Codes) -> Head:

@@ -17,14 +17,17 @@ import orjson
 from vqtok.errors import LoadError, did_you_mean
 from vqtok.serve.wire.errors import Failure, WireError, shown
 from vqtok.serve.wire.files import text_of
+from vqtok.serve.wire.headers import check_scales
 from vqtok.serve.wire.sheets import SCHEMA, Array, Expect, Head, Row, Sheet
 from vqtok.types import Fingerprint
 
-__all__ = ["entries_of", "failure_of", "parsed", "read", "write"]
+__all__ = ["entries_of", "failure_of", "parsed", "read", "read_lines", "write"]
 
 # Numbers, lists and objects of one body: each takes some 60 bytes as Python has it.
 MOST_VALUES = 1 << 21
 DEEPEST = 8
+HUGE = 2.0**63  # whole numbers from twice that on are floats once they are read
+_TOO_LONG = "{!r} holds numbers of more than 63 bits"
 # What messages call values.
 KINDS = {
     bool: "true or false",
@@ -38,12 +41,7 @@ KINDS = {
 
 def parsed(body: bytes) -> dict[str, Any]:
     """The object that a body is; its memory is bounded before it is read."""
-    if body.count(b",") + body.count(b"[") + body.count(b"{") > MOST_VALUES:
-        raise WireError(
-            "too_large",
-            f"JSON of more than {MOST_VALUES} values is not read; send application/x-npy or "
-            "application/safetensors",
-        )
+    _check_values(body)
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -58,6 +56,15 @@ def parsed(body: bytes) -> dict[str, Any]:
     if schema != SCHEMA:
         raise WireError("bad_json", f"'schema' is {SCHEMA!r} here; got {shown(schema)}")
     return document
+
+
+def _check_values(body: bytes) -> None:
+    if body.count(b",") + body.count(b"[") + body.count(b"{") > MOST_VALUES:
+        raise WireError(
+            "too_large",
+            f"JSON of more than {MOST_VALUES} values is not read; send application/x-npy or "
+            "application/safetensors",
+        )
 
 
 def entries_of(document: Mapping[str, Any], wanted: Sequence[str]) -> list[dict[str, Any]] | None:
@@ -97,6 +104,36 @@ def read(headers: Mapping[str, str], body: bytes, expect: Expect) -> Sheet:
     names = [""] if len(entries) == 1 else [f"picture {index}" for index in range(len(entries))]
     rows = [_row(one, name, expect) for one, name in zip(entries, names, strict=True)]
     return Sheet(rows, _head(document))
+
+
+def read_lines(headers: Mapping[str, str], body: bytes, expect: Expect) -> Sheet:
+    """application/jsonl: a picture a line, as `vqtok encode` writes them."""
+    lines = [line for line in body.splitlines() if line.strip()]
+    expect.check_count(len(lines))
+    _check_values(body)
+    alone = len(lines) == 1
+    sheets = [
+        _line(line, number, "" if alone else f"picture {number}", expect)
+        for number, line in enumerate(lines)
+    ]
+    heads = {sheet.head for sheet in sheets}
+    if len(heads) > 1:
+        raise WireError(
+            "codebook_mismatch", "the lines name several codebooks; codes of one are taken at once"
+        )
+    rows = [row for sheet in sheets for row in sheet.rows]
+    return Sheet(rows, heads.pop() if heads else Head())
+
+
+def _line(line: bytes, number: int, name: str, expect: Expect) -> Sheet:
+    """One picture; what is wrong with a line that is none ends the request."""
+    try:
+        document = parsed(line)
+        if entries_of(document, list(expect.axes)) is not None:
+            raise WireError("bad_json", "a line is one picture, and this has 'pictures'")
+        return Sheet([_row(document, name, expect)], _head(document))
+    except WireError as error:
+        raise WireError(error.code, f"line {number + 1}: {error}") from None
 
 
 def _bare(document: Mapping[str, Any], expect: Expect) -> Sequence[Mapping[str, Any]]:
@@ -146,23 +183,28 @@ def _array(part: str, value: Any) -> Array:
         flat = list(chain.from_iterable(flat))
     kinds = set(map(type, flat))
     if not shape or not kinds <= ({int, float} if part == "latents" else {int}):
-        raise WireError("not_codes" if part == "codes" else "bad_latents", _wrong(part, kinds))
+        message = _wrong(part, kinds, flat)
+        raise WireError("not_codes" if part == "codes" else "bad_latents", message)
     try:
         return np.array(flat, np.int64 if kinds <= {int} else np.float64).reshape(shape)
     except OverflowError:
-        raise WireError("not_codes", f"{part!r} holds numbers of more than 63 bits") from None
+        raise WireError("not_codes", _TOO_LONG.format(part)) from None
 
 
-def _wrong(part: str, kinds: set[type]) -> str:
+def _wrong(part: str, kinds: set[type], values: Sequence[Any]) -> str:
+    if kinds <= {int, float} and any(abs(one) >= HUGE for one in values):
+        return _TOO_LONG.format(part)
     what = "whole numbers" if part == "codes" else "numbers"
     got = sorted(KINDS.get(kind, "null") for kind in kinds)
     return f"{part!r} are rows of {what}, as lists; got {' and '.join(got)}"
 
 
 def _numbers(name: str, value: Any) -> list[int]:
-    if not isinstance(value, list) or not all(type(one) is int for one in value):
+    # Of what is longer than any shape the rest isn't looked at: several pictures may share it.
+    first = value[: DEEPEST + 1] if isinstance(value, list) else None
+    if first is None or not all(type(one) is int for one in first):
         raise WireError("bad_json", f"{name!r} is a list of whole numbers; got {shown(value)}")
-    return value
+    return first
 
 
 def _scales(value: Any) -> tuple[tuple[int, int], ...]:
@@ -170,6 +212,7 @@ def _scales(value: Any) -> tuple[tuple[int, int], ...]:
         return ()
     if not isinstance(value, list):
         raise WireError("bad_json", f"'scales' is a list of [height, width]; got {shown(value)}")
+    check_scales(len(value))
     pairs = [_numbers("scales", one) for one in value]
     if any(len(pair) != 2 for pair in pairs):
         raise WireError("bad_json", f"'scales' is a list of [height, width]; got {shown(value)}")
@@ -217,7 +260,7 @@ def write(sheet: Sheet, main: str) -> bytes:
         key: getattr(head, key) for key in ("codebook_size", "depth") if getattr(head, key)
     }
     document["pictures"] = [_entry(row, head.depth) for row in sheet.rows]
-    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)
 
 
 def _entry(row: Row | Failure, depth: int) -> dict[str, Any]:

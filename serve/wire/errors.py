@@ -28,6 +28,7 @@ STATUS = {
     "too_large": 413,
     "too_many_frames": 413,
     "too_many_images": 413,
+    "too_many_pixels": 413,
     "truncated": 400,
     "unsupported_encoding": 415,
     "unsupported_media_type": 415,

@@ -19,6 +19,7 @@ __all__ = [
     "SHAPE",
     "SIZES",
     "STATUS_OF_EACH",
+    "check_scales",
     "needed",
     "parse_dims",
     "parse_number",
@@ -41,6 +42,7 @@ SIZES = "x-vqtok-sizes"
 STATUS_OF_EACH = "x-vqtok-status"
 
 MOST_AXES = 8
+MOST_SCALES = 256
 MOST_DIGITS = 10  # of a number in a header: what is longer is nobody's picture
 _DIMS = re.compile(rf"\d{{1,{MOST_DIGITS}}}(, ?\d{{1,{MOST_DIGITS}}}){{0,{MOST_AXES - 1}}}", re.A)
 _SIZES = re.compile(rf"\d{{1,{MOST_DIGITS}}}(x\d{{1,{MOST_DIGITS}}}){{1,2}}", re.A)
@@ -101,12 +103,19 @@ def parse_sizes(text: str, name: str) -> list[tuple[int, ...]]:
 
 def parse_scales(text: str, name: str) -> tuple[tuple[int, int], ...]:
     """The text 1x1,2x2 -> ((1, 1), (2, 2)); none of no text."""
+    check_scales(text.count(",") + 1)
     pairs = parse_sizes(text, name) if text else []
     if any(len(pair) != 2 for pair in pairs):
         raise WireError(
             "bad_header", f"{name} is heights and widths, such as 1x1,2x2; got {text!r:.60}"
         )
     return tuple((pair[0], pair[1]) for pair in pairs)
+
+
+def check_scales(count: int) -> None:
+    """Raises where there are too many, before anything is made of each."""
+    if count > MOST_SCALES:
+        raise WireError("wrong_shape", f"there are {count} scales; at most {MOST_SCALES} are taken")
 
 
 def sizes_text(sizes: Sequence[Sequence[int]]) -> str:

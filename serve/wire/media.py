@@ -13,6 +13,7 @@ from vqtok.serve.wire.errors import WireError
 __all__ = [
     "FILES",
     "JSON",
+    "LINES",
     "MEDIA",
     "MULTIPART",
     "NPY",
@@ -20,11 +21,13 @@ __all__ = [
     "SAFETENSORS",
     "Content",
     "by_name",
+    "check_encoding",
     "content_of",
     "negotiate",
 ]
 
 JSON = "application/json"
+LINES = "application/jsonl"
 MULTIPART = "multipart/form-data"
 NPY = "application/x-npy"
 RAW = "application/octet-stream"
@@ -33,6 +36,7 @@ SAFETENSORS = "application/safetensors"
 # What ?format= calls a medium -> its name, and other names that people send.
 MEDIA: dict[str, tuple[str, ...]] = {
     "json": (JSON, "text/json"),
+    "jsonl": (LINES, "application/x-ndjson", "application/x-jsonlines", "application/jsonlines"),
     "multipart": (MULTIPART,),
     "npy": (NPY, "application/npy", "application/x-numpy"),
     "raw": (RAW, "application/x-raw"),
@@ -72,14 +76,19 @@ def content_of(headers: Mapping[str, str], offered: Sequence[str]) -> Content:
 
     headers  of the request or answer, names in lower case
     """
+    check_encoding(headers)
+    given = headers.get("content-type", "")
+    return _content(given, tuple(offered))
+
+
+def check_encoding(headers: Mapping[str, str]) -> None:
+    """Raises where the body is compressed."""
     encoding = headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
         raise WireError(
             "unsupported_encoding",
             f"the body is sent with content-encoding {encoding!r:.60}; send it as it is",
         )
-    given = headers.get("content-type", "")
-    return _content(given, tuple(offered))
 
 
 @lru_cache(256)
@@ -94,7 +103,7 @@ def _content(given: str, offered: tuple[str, ...]) -> Content:
 
 def _unsupported(name: str, offered: Sequence[str]) -> str:
     example = "image/jpeg" if "image/jpeg" in offered else JSON
-    known = f"this takes {', '.join(offered)}"
+    known = f"this takes {_kinds(offered)}"
     if not name:
         return f"the request does not say what it sends; add -H 'content-type: {example}': {known}"
     if name.lower() == FORM:
@@ -102,7 +111,16 @@ def _unsupported(name: str, offered: Sequence[str]) -> str:
             f"the body is said to be {FORM}, which is what curl --data-binary sends by itself; add "
             f"-H 'content-type: {example}', or whatever it is: {known}"
         )
+    if name.lower() in ("image/heic", "image/heif"):
+        return "HEIC is not taken; send JPEG, PNG or WebP"
     return f"bodies of the type {name!r:.60} are not taken here; {known}"
+
+
+def _kinds(offered: Sequence[str]) -> str:
+    """All of them would be too many to read."""
+    files = {"pictures": "image/jpeg", "clips": "video/mp4"}
+    kinds = [f"{kind} ({one}, ...)" for kind, one in files.items() if one in offered]
+    return ", ".join([*kinds, *(name for name in offered if name not in FILES)])
 
 
 def negotiate(accept: str | None, offered: Sequence[str]) -> str | None:

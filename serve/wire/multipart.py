@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
+from urllib.parse import unquote
 
 from vqtok.serve.wire.errors import WireError
 
@@ -15,6 +16,7 @@ __all__ = ["Part", "Parts"]
 
 MOST_HEADERS = 8192  # bytes of the headers of one part, and of what stands before the first
 _FILENAME = re.compile(r'filename="?([^";]*)"?', re.I)
+_ENCODED = re.compile(r"filename\*=([^';\"]*)'[^';\"]*'([^;\"]*)", re.I)  # RFC 5987
 _BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]", re.A)
 
 
@@ -112,8 +114,7 @@ class Parts:
         ]  # an empty part's boundary begins with the line's end that stays
         fields = {name.strip().lower(): value.strip() for name, _, value in map(_field, lines)}
         self._media = fields.get("content-type", "")
-        filename = _FILENAME.search(fields.get("content-disposition", ""))
-        self._filename = filename[1] if filename else ("" if self._media else None)
+        self._filename = _filename(fields.get("content-disposition", ""), bool(self._media))
         self._searched = 0
         self._step = self._data
         return iter(())
@@ -139,6 +140,16 @@ class Parts:
 
     def _wrong(self, what: str) -> WireError:
         return WireError("bad_multipart", f"the form {what}")
+
+
+def _filename(disposition: str, is_file: bool) -> str | None:
+    """See `Part`; that which may have any letters comes first."""
+    encoded = _ENCODED.search(disposition)
+    if encoded:
+        latin = encoded[1].strip().lower() == "iso-8859-1"
+        return unquote(encoded[2].strip(), "latin-1" if latin else "utf-8", "replace")
+    plain = _FILENAME.search(disposition)
+    return plain[1] if plain else ("" if is_file else None)
 
 
 def _field(line: str) -> tuple[str, str, str]:

@@ -21,10 +21,12 @@ from vqtok.serve.wire.media import (
     RAW,
     SAFETENSORS,
     Content,
+    check_encoding,
     content_of,
 )
 from vqtok.serve.wire.multipart import Part, Parts
 from vqtok.serve.wire.sheets import Array
+from vqtok.serve.wire.sniff import is_vague, medium_of
 
 __all__ = ["ACCEPTED", "PictureReader", "Upload", "picture_reader", "read_pictures"]
 
@@ -77,6 +79,11 @@ def picture_reader(
 
     video  whether the model takes clips: a 4-axis array is a clip then, else several pictures
     """
+    if is_vague(headers):
+        return _Whole(lambda body: _sniffed(headers, body, limits, video), limits)
+    if headers.get("content-type", "").strip().lower() in ("image/*", "video/*"):
+        check_encoding(headers)
+        return _Whole(lambda body: [_file(body, THE_ONE)], limits)
     content = content_of(headers, ACCEPTED)
     if content.media == RAW:
         return _Raw(headers, limits, video)
@@ -228,14 +235,24 @@ class _Form:
 # --- what a whole body holds ---------------------------------------------------------------------
 
 
+def _sniffed(headers: Mapping[str, str], body: bytes, limits: Limits, video: bool) -> list[Upload]:
+    media = "" if files.is_heic(body) else medium_of(headers, body, ACCEPTED)
+    if media == RAW:
+        _Raw(headers, limits, video)  # says that the shape is missing
+    return WHOLE[media](body, limits, video) if media in WHOLE else [_file(body, THE_ONE)]
+
+
 def _file(data: bytes, name: str) -> Upload:
     """A file of a kind that is decoded here; nothing else is handed to a decoder."""
     kind = files.kind_of(data)
+    if files.is_heic(data):
+        message = f"{name} is HEIC, which is not taken; send JPEG, PNG or WebP"
+        return Upload(Failure(400, "not_a_picture", message), name)
     if kind is None:
         start = f"begins with {data[:8].hex(' ')}" if data else "is empty"
         message = (
-            f"{name} is no picture in a format that is taken (jpeg, png, webp, gif, bmp, tiff, "
-            f"avif; clips: mp4, mov, webm, mkv, avi, mpeg): it {start}"
+            f"{name} is in no format that is taken (jpeg, png, webp, gif, bmp, tiff, avif; clips: "
+            f"mp4, mov, webm, mkv, avi, mpeg): it {start}"
         )
         return Upload(Failure(400, "not_a_picture", message), name)
     return Upload(data, name, clip=kind in files.VIDEOS or kind == "gif")
@@ -361,7 +378,7 @@ def _check_extent(shape: tuple[int, ...], limits: Limits, name: str) -> None:
     *frames, height, width, _ = shape
     if height * width > limits.max_pixels:
         raise WireError(
-            "too_large",
+            "too_many_pixels",
             f"{name} is {width} wide and {height} high, {height * width} pixels; at most "
             f"{limits.max_pixels} are taken",
         )

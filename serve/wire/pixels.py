@@ -43,7 +43,7 @@ def write_pictures(
     Returns the body and its headers, Content-Type among them. A `WireError` (not_acceptable) where
     the medium cannot hold them, as npy pictures of several sizes.
     """
-    sheet = Sheet(pictures, head)
+    sheet = Sheet([_measured(one) for one in pictures], head)
     headers = {"content-type": media, **described(sheet, "pixels")}
     if media in CARRIERS:
         return CARRIERS[media].write(sheet, "pixels"), headers
@@ -54,6 +54,13 @@ def write_pictures(
             f"{', '.join(SEVERAL)}",
         )
     return _file(sheet.good[0].parts["pixels"], media), headers
+
+
+def _measured(row: Row | Failure) -> Row | Failure:
+    """Codes need not say of which size they are; the pixels that come of them do."""
+    if isinstance(row, Failure) or any(row.size):
+        return row
+    return row._replace(size=row.parts["pixels"].shape[:-1])
 
 
 def _file(pixels: Array, media: str) -> bytes:

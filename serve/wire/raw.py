@@ -23,7 +23,8 @@ WHY = "raw numbers do not tell their shape"
 def read(headers: Mapping[str, str], body: bytes, expect: Expect) -> Sheet:
     """Of any dtype in `DTYPES`; the shape is that of one picture, or has one axis more."""
     dims = names.parse_dims(names.needed(headers, names.SHAPE, WHY), names.SHAPE)
-    name = names.needed(headers, names.DTYPE, "raw numbers do not tell their dtype").strip()
+    known = {names.DTYPE: expect.dtype, **headers} if expect.dtype else headers
+    name = names.needed(known, names.DTYPE, "raw numbers do not tell their dtype").strip()
     if name not in DTYPES:
         raise WireError(
             "bad_header", f"{names.DTYPE} is one of {', '.join(DTYPES)}; got {name!r:.60}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,6 +35,18 @@ class Head:
     codebook: str = ""
     codebook_size: int = 0
     depth: int = 0
+
+    @cached_property
+    def headers(self) -> Mapping[str, str]:
+        """Those that say it."""
+        found: dict[str, str] = {}
+        if self.fingerprint is not None:
+            found[names.FINGERPRINT] = names.print_text(self.fingerprint)
+        elif self.codebook:
+            found[names.CODEBOOK] = self.codebook
+        if self.codebook_size:
+            found[names.CODEBOOK_SIZE] = str(self.codebook_size)
+        return found
 
 
 class Row(NamedTuple):
@@ -77,6 +90,7 @@ class Expect(NamedTuple):
     always  whether an array always has the axis of several pictures, as in answers; else it has
             where its axes are one more than the most that one picture has
     trusted whether failures that the body tells of are a server's; those of a request may not be
+    dtype   of raw numbers where no header tells; "": one must
     """
 
     axes: Mapping[str, tuple[int, ...]]
@@ -84,6 +98,7 @@ class Expect(NamedTuple):
     most: int | None = None
     always: bool = False
     trusted: bool = True
+    dtype: str = ""
 
     def part_of(self, dtype: np.dtype[Any]) -> str:
         """Which part an array is whose name is not told: whole numbers are codes."""
@@ -140,21 +155,33 @@ def stacked(sheet: Sheet, main: str, media: str) -> Array:
 
 def described(sheet: Sheet, main: str) -> dict[str, str]:
     """The headers that tell of a sheet in any medium; shape and dtype where all rows share it."""
-    head, good = sheet.head, sheet.good
-    found: dict[str, str] = {}
-    if head.fingerprint is not None:
-        found[names.FINGERPRINT] = names.print_text(head.fingerprint)
-    elif head.codebook:
-        found[names.CODEBOOK] = head.codebook
-    if head.codebook_size:
-        found[names.CODEBOOK_SIZE] = str(head.codebook_size)
-    if len(sheet.rows) != 1 or len(good) != 1:
-        found[names.STATUS_OF_EACH] = ",".join(map(str, sheet.status))
+    rows = sheet.rows
+    if len(rows) == 1 and isinstance(row := rows[0], Row):
+        array = row.parts[main]
+        return {**sheet.head.headers, **_of_one(array.shape, array.dtype, row.size, row.scales)}
+    good = sheet.good
+    found = {**sheet.head.headers, names.STATUS_OF_EACH: ",".join(map(str, sheet.status))}
     kinds = {(row.parts[main].shape, row.parts[main].dtype.name) for row in good}
     if len(kinds) == 1:
         ((shape, found[names.DTYPE]),) = kinds
         found[names.SHAPE] = ",".join(map(str, (len(good), *shape)))
     _describe_sizes(good, found)
+    return found
+
+
+@lru_cache(512)
+def _of_one(
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    size: tuple[int, ...],
+    scales: tuple[tuple[int, int], ...],
+) -> Mapping[str, str]:
+    """What tells of one row: a server that is asked for one picture at a time has but few kinds."""
+    found = {names.DTYPE: dtype.name, names.SHAPE: ",".join(map(str, (1, *shape)))}
+    if size:
+        found[names.SIZES] = names.sizes_text([size])
+    if scales:
+        found[names.SCALES] = names.sizes_text(scales)
     return found
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from vqtok.types import axes_text
+
 if TYPE_CHECKING:
     from vqtok.serve.facts import Facts
 
@@ -56,7 +58,7 @@ class Space:
     @property
     def code_shape(self) -> str:
         """For messages: (h, w)."""
-        return _shape([*"thw"[-self.axes :]] if self.axes > 1 else ["L"], self.depth)
+        return axes_text(self.axes, self.depth)
 
     @property
     def vector_axes(self) -> int:
@@ -66,11 +68,5 @@ class Space:
     @property
     def vector_shape(self) -> str:
         """For messages: (256, h, w)."""
-        axes = self.vector_axes - 1
-        grid = [*"thw"[-axes:]] if axes > 1 else ["L"]
-        return f"({self.latent_channels}, {', '.join(grid)})"
-
-
-def _shape(grid: list[str], depth: int) -> str:
-    names = [*grid, str(depth)] if depth else grid
-    return f"({', '.join(names)}{',' if len(names) == 1 else ''})"
+        grid = axes_text(self.vector_axes - 1).strip("(,)")
+        return f"({self.latent_channels}, {grid})"

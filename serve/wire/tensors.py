@@ -132,9 +132,10 @@ def _scales(text: str, count: int) -> list[tuple[tuple[int, int], ...]]:
     """Of all rows at once, or of each with semicolons between."""
     if not text:
         return [()] * count
-    found = [names.parse_scales(one, "scales") for one in text.split(";")]
-    if len(found) not in (1, count):
-        raise WireError("bad_header", f"scales is given for {len(found)} pictures of {count}")
+    given = text.split(";")
+    if len(given) not in (1, count):
+        raise WireError("bad_header", f"scales is given for {len(given)} pictures of {count}")
+    found = [names.parse_scales(one, "scales") for one in given]
     return found * count if len(found) == 1 else found
 
 
@@ -183,12 +184,17 @@ def write(sheet: Sheet, main: str) -> bytes:
     for part in PARTS:
         arrays = [row.parts[part] for row in good if part in row.parts]
         if len({(array.shape, array.dtype) for array in arrays}) == 1 == bool(arrays):
-            tensors[part] = np.stack(arrays)
+            tensors[part] = _plain(np.stack(arrays))
         else:
-            tensors |= {f"{part}.{i}": np.ascontiguousarray(one) for i, one in enumerate(arrays)}
+            tensors |= {f"{part}.{i}": _plain(one) for i, one in enumerate(arrays)}
     if good and all(row.size for row in good):
         tensors["sizes"] = np.array([row.size for row in good], np.int32)
     return save(tensors, _said(sheet))
+
+
+def _plain(array: Array) -> Array:
+    """As the format has numbers; `save` writes them as they lie, in whatever order that is."""
+    return np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
 
 
 def _said(sheet: Sheet) -> dict[str, str]:

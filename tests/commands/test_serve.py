@@ -15,6 +15,7 @@ from vqtok.cli.serving import CHOSEN, SETTINGS
 from vqtok.commands.serve import Request, settings_of
 from vqtok.errors import ConfigError, LoadError
 from vqtok.pictures import probe_pictures
+from vqtok.serve.layers import flags, resolve
 from vqtok.serve.settings import ModelSettings, ServeSettings
 from vqtok.training.yamls import read_yaml
 
@@ -144,14 +145,7 @@ def test_help_tells_the_defaults() -> None:
         elif isinstance(value, bool):
             assert shown[1] == ("yes" if value else "no"), name
         else:
-            assert (
-                getattr(ServeSettings.model_validate({name: typed(value, shown[1])}), name) == value
-            )
-
-
-def typed(value: Any, text: str) -> Any:
-    """Text as an option would have it."""
-    return type(value)(text) if isinstance(value, int | float) and text[-1] != "B" else text
+            assert getattr(resolve([flags({name: shown[1]})]), name) == value
 
 
 def test_help_shows_a_file_that_can_be_read(capsys: pytest.CaptureFixture[str]) -> None:
@@ -171,11 +165,15 @@ def test_options_reach_the_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         seen.append(found)
         return 1
 
-    monkeypatch.setattr(import_module("vqtok.serve.run"), "run", run)
+    monkeypatch.setattr(import_module("vqtok.serve.main"), "run", run)
     key = tmp_path / "key"
     key.write_text("secret")
-    options = "org/x --name a --model b=photo-tiny --port 9000 --no-page --deterministic --cors u"
-    options += " --cors v --max-body 1MB --devices 0,1 --size 256x384 --set a=1 --family vqgan"
+    options = (
+        "org/x --name a --model b=photo-tiny --port 9000 --no-page --deterministic --cors https://u"
+    )
+    options += (
+        " --cors https://v --max-body 1MB --devices 0,1 --size 256x384 --set a=1 --family vqgan"
+    )
     with pytest.raises(SystemExit) as end:
         main(
             ["serve", *options.split(), "--api-key-file", str(key), "--tokenizer-config", "c.yaml"]
@@ -196,7 +194,7 @@ def test_options_reach_the_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
             port=9000,
             page=False,
             deterministic=True,
-            cors=("u", "v"),
+            cors=("https://u", "https://v"),
             max_body=1_000_000,
             devices="0,1",
             api_key="secret",
@@ -219,6 +217,10 @@ def test_options_reach_the_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
             "vqtok: there is no tokenizer called 'photo-tini', neither in the package nor as a "
             "folder. Did you mean 'photo-tiny'? In the package: photo-tiny; `vqtok info --list` "
             "names other projects' checkpoints. On the hub, write org/name.\n",
+        ),
+        (
+            ["--max-batch", "x"],
+            "vqtok: --max-batch: max_batch is a whole number from 1 to 4096; got 'x'\n",
         ),
         (["--device", "cuda:99"], "vqtok: there is no device 'cuda:99' here: torch sees 0 GPUs\n"),
         (["--devices", "all"], "vqtok: devices is 'all', and torch sees no GPU here\n"),
@@ -258,4 +260,5 @@ def test_real_tokenizer_is_served() -> None:
         f"vqtok: serving photo-tiny at http://127.0.0.1:{there.port}/ (cpu; 1 API process; the "
         "page is there, too)",
         "vqtok: leaving in 2 s; until then work is taken",
+        "vqtok: stopped",
     ]

@@ -41,8 +41,8 @@ REPLICA = """
 import sys
 
 from serve_stubs import StubEngine, stub_facts
-from vqtok.serve.run import run
-from vqtok.serve.settings import flags, resolve
+from vqtok.serve.main import run
+from vqtok.serve.layers import flags, resolve
 
 if __name__ == "__main__":
     settings = resolve([flags({

@@ -91,6 +91,17 @@ def test_up_is_ready_and_alive() -> None:
     assert board.up("a", patience=0.005) == 0
 
 
+def test_who_is_started_in_place_of_another_is_not_up_while_it_warms_up() -> None:
+    board = Board({"a": 1})
+    seat = board.seat("a", 0)
+    seat.take()
+    seat.ready = True
+    seat.busy()  # and there it is killed
+    seat.restarted()
+    seat.pulse()
+    assert (board.up("a"), seat.busy_since, seat.restarts) == (0, 0, 1)
+
+
 def test_a_spawned_child_writes_to_the_same_board() -> None:
     board = Board({"a": 1, "b": 2})
     child = multiprocessing.get_context("spawn").Process(target=serve_bench.sit, args=(board,))

@@ -18,7 +18,7 @@ from wire_bodies import npy
 
 from vqtok.serve.http.openapi import openapi
 from vqtok.serve.http.openapi_parts import PNG
-from vqtok.serve.wire.media import FILES, NPY, RAW, SAFETENSORS
+from vqtok.serve.wire.media import FILES, LINES, NPY, RAW, SAFETENSORS
 
 schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed")
 
@@ -32,6 +32,7 @@ PIXELS = np.zeros((2, 4, 4, 3), np.uint8)
 # Valid bodies, or none at all, which a description cannot say of what is no text.
 BODIES = {
     **dict.fromkeys(FILES, (FILE,)),
+    LINES: (b'{"codes": [[1, 4095]]}\n' * 2,),
     NPY: (npy(CODES), npy(CODES[None]), npy(LATENTS), npy(PIXELS)),
     RAW: (CODES.tobytes(), LATENTS.tobytes(), PIXELS.tobytes()),
     SAFETENSORS: (

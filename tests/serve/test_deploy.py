@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from vqtok.serve.settings import PREFIX, environment, resolve
+from vqtok.serve.layers import environment, resolve
+from vqtok.serve.settings import PREFIX
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 120.0
@@ -110,7 +111,7 @@ def test_what_is_copied_makes_the_whole_wheel(tmp_path: Path) -> None:
     subprocess.run([*command, "-w", str(tmp_path), str(tmp_path / "src")], check=True)
     (wheel,) = tmp_path.glob("*.whl")
     names = subprocess.check_output([sys.executable, "-m", "zipfile", "-l", str(wheel)], text=True)
-    for wanted in ("vqtok/serve/run.py", "vqtok/serve/page/index.html", "vqtok/zoo/photo-tiny"):
+    for wanted in ("vqtok/serve/main.py", "vqtok/serve/page/index.html", "vqtok/zoo/photo-tiny"):
         assert wanted in names
 
 

@@ -19,7 +19,8 @@ import yaml
 
 import vqtok
 from vqtok.errors import ConfigError
-from vqtok.serve.settings import ServeSettings, environment, file_layer, resolve
+from vqtok.serve.layers import environment, file_layer, resolve
+from vqtok.serve.settings import ServeSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "docs/deploy/helm/vqtok"
@@ -79,6 +80,15 @@ def test_helm_has_no_complaints() -> None:
             "settings.port: the chart sets that itself; see its values models, service and auth",
         ),
         ("ingress.enabled=true", "ingress.host is the name that the ingress answers to"),
+        (
+            "autoscaling.enabled=true,resources.requests=null",
+            "autoscaling.targetCPUUtilizationPercentage is a share of resources.requests.cpu, "
+            "which is not set; set it, or the percentage to null",
+        ),
+        (
+            "autoscaling.enabled=true,autoscaling.targetCPUUtilizationPercentage=null",
+            "autoscaling has nothing to go by: set targetCPUUtilizationPercentage or metrics",
+        ),
         ("replica=3", "additional properties 'replica' not allowed"),
         ("settings.timeout=0", "exclusiveMinimum: got 0, want 0"),
         ("models=null", "missing property 'models'"),
@@ -88,6 +98,17 @@ def test_values_that_cannot_be_are_refused(value: str, complaint: str) -> None:
     done = helm("template", "tokens", str(CHART), "--set", value)
     assert done.returncode != 0
     assert complaint in done.stderr
+
+
+@needs_helm
+def test_autoscaling_without_the_cpu() -> None:
+    values = ("autoscaling.enabled=true", "autoscaling.targetCPUUtilizationPercentage=null")
+    sets = [word for value in values for word in ("--set", value)]
+    metrics = ["--set-json", 'autoscaling.metrics=[{"type": "Pods"}]', "--set-json", "resources={}"]
+    done = helm("template", "tokens", str(CHART), *sets, *metrics)
+    assert done.returncode == 0, done.stderr
+    found = {one["kind"]: one for one in yaml.safe_load_all(done.stdout) if one}
+    assert found["HorizontalPodAutoscaler"]["spec"]["metrics"] == [{"type": "Pods"}]
 
 
 @pytest.mark.parametrize("name", SETS)

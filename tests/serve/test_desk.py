@@ -78,6 +78,48 @@ def test_who_waits_gets_slots_in_turn() -> None:
     play(scene, slots=1)
 
 
+@pytest.mark.parametrize(("slots", "share"), [(1, 1), (2, 1), (4, 3), (8, 6), (64, 48)])
+def test_who_waits_leaves_slots_to_who_comes(slots: int, share: int) -> None:
+    async def scene(bench: Bench, hand: Hand) -> None:
+        waiting = [asyncio.ensure_future(bench.desk.wait()) for _ in range(slots + 2)]
+        await asyncio.sleep(0)
+        assert [task.done() for task in waiting] == [True] * share + [False] * (2 + slots - share)
+        claimed = [bench.desk.claim() for _ in range(slots - share)]
+        with pytest.raises(Busy):
+            bench.desk.claim()
+        for task in waiting[:share]:
+            task.result().close()
+        await asyncio.sleep(0)
+        done = sum(task.done() for task in waiting)
+        assert done == min(slots + 2, 2 * share)
+        for ticket in (*claimed, *(task.result() for task in waiting[share:done])):
+            ticket.close()
+        for task in waiting[done:]:
+            (await task).close()
+        assert bench.desk.free == (slots, 2)
+        assert bench.desk._waited == [0, 0]
+
+    play(scene, slots=slots)
+
+
+def test_who_waits_is_not_kept_out_by_who_comes() -> None:
+    async def scene(bench: Bench, hand: Hand) -> None:
+        claimed = [bench.desk.claim() for _ in range(4)]
+        waiting = [asyncio.ensure_future(bench.desk.wait()) for _ in range(4)]
+        await asyncio.sleep(0)
+        for ticket in claimed:
+            ticket.close()
+        await asyncio.sleep(0)
+        assert [task.done() for task in waiting] == [True] * 3 + [False]
+        with bench.desk.claim(), pytest.raises(Busy):
+            bench.desk.claim()
+        assert not waiting[3].done()
+        for task in waiting:
+            (await task).close()
+
+    play(scene)
+
+
 def test_who_waits_too_long_is_late() -> None:
     async def scene(bench: Bench, hand: Hand) -> None:
         with bench.desk.claim():
@@ -290,3 +332,41 @@ def test_tickets_need_a_desk_to_be_made() -> None:
     assert isinstance(ticket, Ticket)
     assert 4 < ticket.deadline - time.monotonic() <= 5
     assert bench.states().count(FREE) == bench.slab.total - 1
+
+
+# --- no worker ever again -------------------------------------------------------------------
+
+
+def test_where_no_worker_comes_again_nobody_waits() -> None:
+    async def scene(bench: Bench, hand: Hand) -> None:
+        task = await asked(bench.desk)
+        waiter = asyncio.ensure_future(bench.desk.wait())
+        await asyncio.sleep(0)
+        bench.desk.give_up("the worker has ended: a reason")
+        for one in (task, waiter, await asked(bench.desk)):
+            error = await outcome(one)
+            assert type(error) is Lost
+            assert str(error) == "the worker has ended: a reason"
+        assert bench.desk.alive == 0
+        assert bench.all_free()
+
+    play(scene, slots=1)
+
+
+def test_nothing_is_kept_of_who_left() -> None:
+    async def scene(bench: Bench, hand: Hand) -> None:
+        for _ in range(3):
+            task = await asked(bench.desk)
+            task.cancel()
+            await outcome(task)
+        assert bench.desk._unsent == {}
+        ticket = bench.desk.claim()
+        for _ in range(3):
+            waiter = asyncio.ensure_future(bench.desk.wait())
+            await asyncio.sleep(0)
+            waiter.cancel()
+            await outcome(waiter)
+        assert bench.desk._waiters == [{}, {}]
+        ticket.close()
+
+    play(scene, up=False, slots=1)

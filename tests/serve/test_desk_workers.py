@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import select
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -79,7 +82,9 @@ def test_what_a_dead_worker_had_is_asked_again() -> None:
         hand.done(questions[0], codes=CODES)
         bench.slab.slot(questions[1].slot).state = TAKEN
         hand.hello()
-        again = await until(hand.read)
+        again: list[Question] = []
+        while len(again) < 2:
+            again += await until(hand.read)
         assert [one.uid for one in again] == [2, 3]
         assert [one.attempt for one in again] == [2, 2]
         assert [one.alone for one in again] == [1, 0]
@@ -177,27 +182,103 @@ def test_the_end_of_a_process_is_seen_at_once_and_its_answers_count() -> None:
     play(scene, up=False, workers=2)
 
 
-def test_a_pipe_that_is_full_only_delays(monkeypatch: pytest.MonkeyPatch) -> None:
-    full = [True]
-    ask = Line.ask
-
-    def refusing(line: Line, *given: Any) -> bool:
-        return not full[0] and ask(line, *given)
-
-    monkeypatch.setattr(Line, "ask", refusing)
-
+def test_a_pipe_that_is_full_of_what_a_dead_worker_left_only_delays() -> None:
     async def scene(bench: Bench, hand: Hand) -> None:
-        tasks = [await asked(bench.desk) for _ in range(2)]
-        assert hand.read() == []
-        full[0] = False
-        tasks.append(await asked(bench.desk))
-        hand.done(hand.read()[0], codes=CODES)
-        for question in await until(hand.read):
-            hand.done(question, codes=CODES)
+        end = bench.line.ask_end(0, 0)
+        fcntl.fcntl(end, fcntl.F_SETPIPE_SZ, select.PIPE_BUF)
+        tasks = [await asked(bench.desk) for _ in range(100)]
+        hand.hello()  # and the first has died with a pipe full
+        await until(lambda: bench.desk._peers[0].full)
+        answered: list[int] = []
+        while len(answered) < 100:
+            for question in hand.read():
+                answered.append(question.uid)
+                hand.done(question, codes=CODES)
+            await asyncio.sleep(0)
+        assert answered == list(range(1, 101))
         await asyncio.gather(*tasks)
         assert bench.all_free()
+        assert not bench.desk._peers[0].full
+        assert not asyncio.get_running_loop().remove_writer(end)
 
-    play(scene)
+    play(scene, slots=100)
+
+
+def test_a_full_pipe_is_watched_no_more_once_nothing_is_to_be_written() -> None:
+    async def scene(bench: Bench, hand: Hand) -> None:
+        end = bench.line.ask_end(0, 0)
+        fcntl.fcntl(end, fcntl.F_SETPIPE_SZ, select.PIPE_BUF)
+        tasks = [await asked(bench.desk) for _ in range(70)]
+        assert bench.desk._peers[0].full
+        hand.say(Said.GOODBYE)
+        await until(lambda: not bench.desk.alive)
+        assert not bench.desk._peers[0].full
+        assert not asyncio.get_running_loop().remove_writer(end)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        assert bench.all_free()
+
+    play(scene, slots=70)
+
+
+def test_questions_of_one_turn_are_written_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    writes: list[int] = []
+    ask = Line.ask
+
+    def noted(line: Line, desk: int, worker: int, questions: Sequence[Question]) -> int:
+        writes.append(len(questions))
+        return ask(line, desk, worker, questions)
+
+    monkeypatch.setattr(Line, "ask", noted)
+
+    async def scene(bench: Bench, hand: Hand) -> None:
+        tasks = [asyncio.ensure_future(marked(bench.desk, number)) for number in range(8)]
+        await asyncio.sleep(0)
+        assert writes == [1]  # for an idle worker at once
+        await asyncio.sleep(0)
+        assert writes == [1, 7]
+        assert [question.uid for question in hand.read()] == list(range(1, 9))
+        for task in tasks:
+            task.cancel()
+
+    play(scene, slots=12)
+
+
+def test_desks_that_know_nothing_of_each_other_ask_different_workers() -> None:
+    async def scene(bench: Bench, hand: Hand) -> None:
+        hands = [[Hand(bench.line, worker, desk) for worker in range(4)] for desk in range(4)]
+        for row in hands:
+            for one in row:
+                one.hello()
+        for desk in bench.desks:
+            await until(lambda desk=desk: desk.alive == 4)
+        tasks = [await asked(desk) for desk in bench.desks]
+        assert [sum(len(row[worker].read()) for row in hands) for worker in range(4)] == [1] * 4
+        for task in tasks:
+            task.cancel()
+
+    play(scene, up=False, workers=4, desks=4)
+
+
+def test_a_long_clip_counts_as_what_it_takes() -> None:
+    async def scene(bench: Bench, hand: Hand) -> None:
+        hands = [hand, Hand(bench.line, 1)]
+        hands[1].hello()
+        await until(lambda: bench.desk.alive == 2)
+        sizes = [(40, 16, 16), *[(16, 16)] * 7, ()]  # of one nothing is known
+        tasks = []
+        for size in sizes:
+            ticket = bench.desk.claim(int(len(size) == 3))
+            tasks.append(asyncio.ensure_future(ticket.run(Op.ENCODE, size or (0, 0))))
+            for _ in range(3):
+                await asyncio.sleep(0)
+        assert [[one.uid for one in them.read()] for them in hands] == [[1], list(range(2, 10))]
+        assert bench.desk._peers[1].load == 7 * 256 + bench.slab.kinds[0][1] // 3
+        for task in tasks:
+            task.cancel()
+
+    play(scene, workers=2, slots=8)
 
 
 # --- laws -----------------------------------------------------------------------------------
@@ -266,11 +347,11 @@ def act(bench: Bench, hand: Hand, move: str, at_hand: list[Question], pick: int)
         hand.say(Said.DONE, *answered(bench, question))
 
 
-def answered(bench: Bench, question: Question) -> tuple[int, int, int]:
+def answered(bench: Bench, question: Question) -> tuple[int, int]:
     slot = bench.slab.slot(question.slot)
     slot.made.clear()
     slot.made.put("codes", slot.parts()["pixels"][0, 0, :1].astype(np.uint16))
-    return question.uid, question.attempt, question.slot
+    return question.uid, question.attempt
 
 
 def hand_back(hand: Hand) -> bool:

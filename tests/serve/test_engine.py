@@ -16,8 +16,8 @@ from vqtok import VisualTokenizer
 from vqtok.errors import CodesError, ConfigError, ImageError, InputError
 from vqtok.precision import arithmetic
 from vqtok.preprocess import Preprocess, preprocess
+from vqtok.serve.describe import describe
 from vqtok.serve.engine import Item, Parts, TokenizerEngine
-from vqtok.serve.facts import describe
 from vqtok.serve.slab import Op
 from vqtok.types import Codes
 from vqtok.zoo import samples
@@ -134,19 +134,17 @@ def test_photographs_in_batches_of_any_length(
         assert not (moved & ~ties[:count]).any()
 
 
-def test_padded_to_one_length_nothing_depends_on_the_others(
-    photo: VisualTokenizer, photographs: list[np.ndarray]
-) -> None:
-    engine = engine_of(photo, max_batch=8, padding="full")
-    item, others = Item({"pixels": photographs[0]}, (64, 64)), photographs[1:]
-    (first,) = engine.run(Op.LATENTS, [item])
-    for count in (1, 4, 7):
-        items = [Item({"pixels": other}, (64, 64)) for other in others[:count]]
-        items.insert(count // 2, item)
-        assert same(engine.run(Op.LATENTS, items)[count // 2], first)
-    back = [Item({"codes": first["codes"]}, (64, 64))]
-    (pixels,) = engine.run(Op.DECODE, back)
-    assert same(engine.run(Op.DECODE, back * 5)[0], pixels)
+@pytest.mark.parametrize("name", PICTURES)
+def test_alone_nothing_depends_on_the_others(name: str) -> None:
+    tok = kind(name)
+    engine = engine_of(tok, max_batch=8, padding="alone")
+    pictures = [shown(tok, seed) for seed in range(6)]
+    for op in Op:
+        items = [asked(tok, op, picture) for picture in pictures]
+        wanted = [engine.run(op, [item])[0] for item in items]
+        for count in (2, 3, 6):
+            found = engine.run(op, items[-count:])
+            assert all(map(same, found, wanted[-count:]))
 
 
 # --- batches --------------------------------------------------------------------------------------
@@ -183,7 +181,7 @@ def spied(tok: VisualTokenizer, **settings: Any) -> tuple[TokenizerEngine, list[
         ("auto", [1, 3, 5, 6, 6, 1]),
         ("none", [1, 3, 5, 6, 6, 1]),
         ("powers", [1, 4, 6, 6, 6, 1]),
-        ("full", [6] * 6),
+        ("alone", [1] * 22),
     ],
 )
 def test_batches_are_filled_up(padding: str, lengths: list[int]) -> None:
@@ -207,6 +205,28 @@ def test_larger_pictures_go_fewer_at_a_time() -> None:
     seen.clear()
     engine.run(Op.DECODE, [Item({"codes": np.zeros((8, 8), np.uint16)})] * 3)
     assert seen == [("decode", 2), ("decode", 1)]
+
+
+@each_op
+def test_it_says_how_many_go_together(op: Op) -> None:
+    engine = engine_of(kind("cnn"), max_batch=8)
+    for sides, rows in (((16, 16), 8), ((32, 32), 2), ((64, 64), 1)):
+        pixels = tiny.picture(*sides)
+        latents, codes, _ = alone(kind("cnn"), pixels)
+        assert engine.rows(Item(given(op, pixels, latents, codes))) == rows
+
+
+def test_clips_go_one_by_one() -> None:
+    tok = kind("clips")
+    assert engine_of(tok, max_batch=8).rows(asked(tok, Op.ENCODE, shown(tok))) == 1
+
+
+def test_it_beats_before_each_batch_of_pictures() -> None:
+    engine, seen = spied(kind("cnn"), max_batch=8)
+    beats: list[int] = []
+    items = [Item({"pixels": tiny.picture(32, 32)})] * 6
+    engine.run(Op.ENCODE, items, lambda: beats.append(len(seen)))
+    assert beats == [0, 1, 2]
 
 
 def test_policies_that_keep_sizes() -> None:
@@ -269,18 +289,37 @@ def test_clips_come_back_as_long_as_they_were(name: str) -> None:
     tok = kind(name)
     engine = engine_of(tok)
     beats: list[int] = []
-    engine.warm_up(4, lambda: beats.append(1))
     for frames in (1, 3, 6):
         pixels = clip(frames, seed=frames)
         _, codes, back = alone(tok, pixels)
         beats.clear()
-        (found,) = engine.run(Op.RECONSTRUCT, [Item({"pixels": pixels}, (frames, 15, 16))])
+        item = Item({"pixels": pixels}, (frames, 15, 16))
+        (found,) = engine.run(Op.RECONSTRUCT, [item], lambda: beats.append(1))
         assert len(beats) == 2 * frames
         assert np.array_equal(found["codes"], codes.ids[0])
         assert np.array_equal(found["pixels"], back[:, :15])
         (whole,) = engine.run(Op.DECODE, [Item({"codes": found["codes"]})])
         assert len(whole["pixels"]) == tok.plan_frames(frames).padded
         assert np.array_equal(whole["pixels"][:frames], back)
+
+
+class Gone(Exception):
+    pass
+
+
+@pytest.mark.parametrize("name", ["cnn", *CLIPS])
+@each_op
+def test_what_nobody_waits_for_ends_at_the_next_beat(name: str, op: Op) -> None:
+    tok = kind(name)
+    engine, item = engine_of(tok), asked(tok, op, shown(tok))
+    (wanted,) = engine.run(op, [item])
+
+    def beat() -> None:
+        raise Gone
+
+    with pytest.raises(Gone):
+        engine.run(op, [item], beat)
+    assert same(engine.run(op, [item])[0], wanted)
 
 
 # --- what cannot be done --------------------------------------------------------------------------
@@ -358,11 +397,15 @@ def test_latents_that_do_not_fit() -> None:
 
 
 def test_one_bad_size_is_the_batch_s() -> None:
-    good, bad = (
-        Item({"codes": np.zeros((4, 4), int)}),
-        Item({"codes": np.zeros((4, 4), int)}, (9, 9)),
-    )
-    assert refusal(CodesError, "cnn", Op.DECODE, good, bad).endswith("got the size [9, 9]")
+    for op, parts in (
+        (Op.DECODE, {"codes": np.zeros((4, 4), int)}),
+        (Op.DECODE_LATENTS, {"latents": np.zeros((4, 4, 4), np.float32)}),
+    ):
+        for size in ((9, 9), (900, 900)):
+            assert refusal(CodesError, "cnn", op, Item(parts), Item(parts, size)) == (
+                "a grid of 4 x 4 codes stands for 13 x 13 to 16 x 16 pixels, height and width; "
+                f"got the size {list(size)}"
+            )
 
 
 def test_what_runs_elsewhere_has_no_latents() -> None:
@@ -385,7 +428,7 @@ def test_paddings_that_there_are_not() -> None:
     with pytest.raises(ConfigError) as error:
         engine_of(kind("cnn"), padding="power")
     assert str(error.value) == (
-        "there is no padding called 'power'. Did you mean 'powers'? Known: auto, full, none, "
+        "there is no padding called 'power'. Did you mean 'powers'? Known: alone, auto, none, "
         "powers."
     )
 
@@ -398,16 +441,21 @@ def test_warming_up_goes_there_and_back(name: str) -> None:
     engine, seen = spied(kind(name), max_batch=4)
     beats: list[int] = []
     engine.warm_up(4, lambda: beats.append(1))
-    assert seen == [("encode", 1), ("decode", 1)]
-    assert len(beats) == 1
+    assert seen == [("encode", 1), ("decode", 1)] * 2
+    assert len(beats) == 2
     engine.warm_up(4, lambda: beats.append(1))
-    assert len(seen) == 2
+    assert len(seen) == 4
 
 
-def test_warming_up_with_the_only_length() -> None:
-    engine, seen = spied(kind("cnn"), max_batch=4, padding="full")
-    engine.warm_up(4, lambda: None)
-    assert seen == [("encode", 4), ("decode", 4)]
+def test_slow_models_take_few_pictures_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    tok = kind("cnn")
+    engine, _ = spied(tok, max_batch=32)
+    item = asked(tok, Op.ENCODE, shown(tok))
+    assert engine.rows(item) == 32
+    now = iter([0.0, 0.3])
+    monkeypatch.setattr("vqtok.serve.pictures.time.perf_counter", lambda: next(now))
+    engine.warm_up(32, lambda: None)
+    assert engine.rows(item) == 3
 
 
 def test_pictures_that_keep_their_size_are_warmed_up_at_a_usual_one() -> None:
@@ -423,7 +471,7 @@ def test_pictures_that_keep_their_size_are_warmed_up_at_a_usual_one() -> None:
 
     engine._runner.run = noted  # type: ignore[method-assign]
     engine.warm_up(1, lambda: None)
-    assert shapes == [(256, 256, 3)]
+    assert shapes == [(256, 256, 3)] * 2
 
 
 def test_facts_can_be_given() -> None:

@@ -7,28 +7,21 @@ import pickle
 import subprocess
 import sys
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 import tiny
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from serve_kinds import CLIPS, KINDS, PICTURES, alone, clip, kind, shown
+from serve_kinds import CLIPS, KINDS, alone, kind, shown
 
 import vqtok
-from vqtok.errors import CodesError, ImageError, InputError, LoadError, MismatchError
-from vqtok.preprocess import Preprocess, fit
-from vqtok.serve.facts import Facts, describe
+from vqtok.errors import CodesError, ConfigError, ImageError, InputError, LoadError, MismatchError
+from vqtok.preprocess import Preprocess
+from vqtok.serve.describe import describe
+from vqtok.serve.facts import Facts
 from vqtok.tokenizer import VisualTokenizer
 from vqtok.types import Codes
 
 every = pytest.mark.parametrize("name", KINDS)
-
-
-class Limits(NamedTuple):
-    max_area: int = 1 << 14
-    max_frames: int = 9
 
 
 def facts_of(name: str) -> Facts:
@@ -176,12 +169,56 @@ def test_a_grid_is_a_clip_of_one_frame() -> None:
     assert codes.sizes.tolist() == [[0, 0, 0]]
 
 
+@pytest.mark.parametrize("name", CLIPS)
+def test_height_and_width_of_a_clip_s_codes_are_a_picture_s(name: str) -> None:
+    facts = facts_of(name)
+    frames = facts.frames
+    size = facts.size_of(facts.grid_of((frames, 16, 16)))
+    ids = np.zeros(facts.grid_of(size), int)
+    codes = facts.codes(ids, (15, 16))
+    assert codes.sizes.tolist() == [[15, 16]]
+    assert facts.codes(ids, (1, 15, 16)).sizes.tolist() == [[1, 15, 16]]
+    facts.check_codes(replace(codes, sizes=np.zeros((1, 2), np.int32)))
+    with pytest.raises(CodesError) as error:
+        facts.codes(ids, (17, 16))
+    assert str(error.value).endswith("frames, height and width; got the size [1, 17, 16]")
+
+
+def test_vectors_stand_for_so_many_pixels() -> None:
+    facts = facts_of("cnn")
+    for size in ((16, 16), (13, 16), (0, 0), (0, 14), ()):
+        facts.check_size((4, 4), size)
+    for size in ((900, 900), (3, 5), (16, 12)):
+        with pytest.raises(CodesError) as error:
+            facts.check_size((4, 4), size)
+        assert str(error.value) == (
+            "a grid of 4 x 4 codes stands for 13 x 13 to 16 x 16 pixels, height and width; got "
+            f"the size {list(size)}"
+        )
+    facts_of("sequence").check_size((64,), (32, 32))
+    facts_of("multiscale").check_size((4, 4), (16, 16))
+    facts_of("clips").check_size((1, 8, 8), (16, 16))
+    with pytest.raises(CodesError):
+        facts_of("clips").check_size((2, 8, 8), (16, 16))
+
+
 def test_codes_as_narrow_as_they_can_be() -> None:
     assert facts_of("cnn").dtype == np.uint16
     assert facts_of("lfq").dtype == np.uint32
     edge = replace(facts_of("cnn"), codebook_size=1 << 16)
     assert edge.dtype == np.uint16
     assert replace(edge, codebook_size=(1 << 16) + 1).dtype == np.uint32
+
+
+def test_more_codes_than_there_is_room_for() -> None:
+    bits = {"num_vq_embeddings": 1 << 36, "vq_embed_dim": 36}
+    tok = tiny.tokenizer(quantizer="lfq", quantizer_args={}, **bits)
+    with pytest.raises(ConfigError) as error:
+        describe(tok, "wide", "toys/wide")
+    assert str(error.value) == (
+        "ids are kept as numbers of 32 bits, which name 4,294,967,296 codes; this codebook has "
+        "68,719,476,736"
+    )
 
 
 @pytest.mark.parametrize(
@@ -279,74 +316,3 @@ def test_codes_of_one_picture_alone_are_taken() -> None:
     assert str(axes.value) == (
         "the codes of a picture have the shape (h, w) here, with at least one token; got (16,)"
     )
-
-
-# --- slots ----------------------------------------------------------------------------------------
-
-
-def bytes_of(tok: VisualTokenizer, pixels: np.ndarray) -> int:
-    """What one side of a slot holds at most, of a picture and what is made of it."""
-    facts = describe(tok, "x", "x")
-    latents, codes, back = alone(tok, pixels)
-    room = sum(
-        -(-array.nbytes // 64) * 64
-        for array in (codes.ids.astype(facts.dtype), np.array(codes.scales, np.int32))
-    )
-    return max(pixels.nbytes, room + latents.nbytes, room + back.nbytes)
-
-
-@pytest.mark.parametrize("name", PICTURES)
-def test_a_picture_finds_room(name: str) -> None:
-    tok, facts = kind(name), facts_of(name)
-    limits = Limits(max_area=24 * 20)
-    capacity = facts.slot_bytes(limits)[0]
-    pixels = shown(tok)
-    assert facts.slot_kind(pixels.shape[:-1], limits) == 0
-    need = bytes_of(tok, pixels)
-    assert need <= capacity <= 2 * need + 8192
-
-
-@pytest.mark.parametrize("name", CLIPS)
-@pytest.mark.parametrize("frames", [1, 2, 9])
-def test_a_clip_finds_room(name: str, frames: int) -> None:
-    tok, facts, limits = kind(name), facts_of(name), Limits(max_area=256)
-    capacities = facts.slot_bytes(limits)
-    which = facts.slot_kind((frames, 16, 16), limits)
-    assert which == (frames > facts.frames)
-    assert bytes_of(tok, clip(frames)) <= capacities[which]
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.integers(1, 2000), st.integers(1, 2000), st.integers(64, 1 << 16))
-def test_extended_pictures_of_any_shape_find_room(height: int, width: int, area: int) -> None:
-    if max(height, width) > 200 * min(height, width):
-        return
-    tok = kind("extend").with_preprocess(max_area=max(area, 64))
-    facts = describe(tok, "e", "e")
-    size = fit(height, width, facts.preprocess)
-    limits = Limits(max_area=1 << 16)
-    assert np.prod(size) <= facts.picture_area(limits)
-    cells = np.prod(facts.grid_of(size))
-    latents, codes = 4 * 4 * cells, 2 * cells
-    assert codes + max(3 * np.prod(size), latents) <= facts.slot_bytes(limits)[0]
-
-
-def test_grids_larger_than_the_one_size() -> None:
-    facts, limits = facts_of("cnn"), Limits(max_area=64 * 64)
-    picture, larger = facts.slot_bytes(limits)
-    assert facts.slot_kind((16, 16), limits) == facts.slot_kind((8, 32), limits) == 0
-    assert facts.slot_kind((64, 64), limits) == 1
-    assert facts.largest_area(limits) == 64 * 64
-    assert picture < 4096 * 2 < 3 * 64 * 64 <= larger
-
-
-def test_nothing_is_larger_than_the_only_size() -> None:
-    assert facts_of("sequence").slot_bytes(Limits())[1] == 0
-    assert facts_of("native").slot_bytes(Limits())[1] == 0
-    assert facts_of("sequence").largest_area(Limits()) == 32 * 32
-
-
-def test_latents_may_be_what_needs_most() -> None:
-    wide = replace(facts_of("cnn"), latent_channels=256)
-    assert wide.slot_bytes(Limits())[0] >= 4 * 256 * 16
-    assert facts_of("cnn").slot_bytes(Limits())[0] < 4 * 256 * 16

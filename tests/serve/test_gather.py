@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vqtok.serve.engine import Item
-from vqtok.serve.gather import Gather, Waiting
+from vqtok.serve.gather import STEADY, Gather, Waiting
 from vqtok.serve.line import Question
 from vqtok.serve.slab import Op, Slab
 
@@ -19,7 +19,7 @@ SLAB = Slab([(1, 64)])
 
 def waiting(sent: float, op: Op = Op.ENCODE, alone: int = 0, **parts: Any) -> Waiting:
     parts = parts or {"pixels": np.zeros((4, 4, 3), np.uint8)}
-    question = Question(int(sent), 1, 1, 0, alone, 0, sent, 1e9)
+    question = Question(int(sent), 1, 1, 0, alone, sent, 1e9)
     return Waiting(0, question, SLAB.slot(0), op, Item(parts, (4, 4)))
 
 
@@ -33,14 +33,14 @@ def taken(gather: Gather) -> list[list[float]]:
 
 
 def gathered(max_batch: int, *these: Waiting) -> Gather:
-    gather = Gather(max_batch)
+    gather = Gather(lambda one: max_batch)
     for one in these:
         gather.add(one)
     return gather
 
 
 def test_nothing_waits() -> None:
-    assert Gather(4).take() == (None, [])
+    assert gathered(4).take() == (None, [])
 
 
 def test_the_oldest_and_its_like_go_first() -> None:
@@ -86,6 +86,27 @@ def test_a_lower_cap_holds_for_its_kind_alone() -> None:
     for sent in range(6, 10):
         gather.add(waiting(sent, Op.LATENTS))
     assert taken(gather) == [[1, 2], [3, 4], [5], [6, 7, 8, 9]]
+
+
+def test_a_lower_cap_rises_again_after_enough_batches_that_went_well() -> None:
+    key = waiting(0).key
+    gather = gathered(8, *map(waiting, range(200)))
+    gather.lower(key, 2)
+    lengths = []
+    while len(gather):
+        _, batch = gather.take()
+        lengths.append(len(batch))
+        gather.went_well(key, len(batch))
+        gather.went_well(key, 1)  # a short one says nothing
+    assert lengths == [2] * STEADY + [4] * STEADY + [8] * 13
+    assert gather._caps == {}
+
+
+def test_how_many_go_together_is_asked_of_the_first() -> None:
+    gather = Gather(lambda one: int(one.question.sent) + 1)
+    for sent in range(6):
+        gather.add(waiting(sent))
+    assert taken(gather) == [[0], [1, 2], [3, 4, 5]]
 
 
 @given(st.lists(st.integers(0, 4)), st.integers(1, 5))

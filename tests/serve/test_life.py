@@ -12,14 +12,15 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
-from serve_processes import Served, free_port, picture, served, until
+from serve_processes import Served, free_port, picture, runs, served, until
 from serve_stubs import StubEngine, stub_facts
 
 from vqtok.errors import ConfigError
-from vqtok.serve.run import run
+from vqtok.serve.main import run
 from vqtok.serve.settings import ServeSettings
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
@@ -148,6 +149,7 @@ def test_start_and_sigterm(pool: ThreadPoolExecutor) -> None:
         f"vqtok: serving small, large at http://127.0.0.1:{there.port}/ (cpu; 2 API processes; "
         "the page is there, too)",
         "vqtok: leaving in 1 s; until then work is taken",
+        "vqtok: stopped",
     ]
     assert shared_memory() <= before
 
@@ -156,11 +158,12 @@ def test_work_is_taken_until_the_delay_is_over(pool: ThreadPoolExecutor) -> None
     with served(drain_delay=600.0) as there:
         os.killpg(there.pid, signal.SIGTERM)
         until(lambda: not there.is_ready(), "it is not ready")
+        there.process.send_signal(signal.SIGTERM)  # as some do after the group's
         time.sleep(1.5)  # a worker that took the signal for itself would have gone by now
         assert statuses([pool.submit(there.encode) for _ in range(8)]) == {200: 8}
         status, lines = there.end(signal.SIGINT)
     assert status == 0
-    assert lines[-1] == "vqtok: leaving in 600 s; until then work is taken"
+    assert lines[2:] == ["vqtok: leaving in 600 s; until then work is taken", "vqtok: stopped"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -174,7 +177,7 @@ def test_group_is_signalled(number: signal.Signals, pool: ThreadPoolExecutor) ->
     how = "leaving in 0 s; until then work is taken"
     if number == signal.SIGINT:
         how = "finishing what is under way; Ctrl-C again ends that, too"
-    assert lines[2:] == [f"vqtok: {how}"]
+    assert lines == [*lines[:2], f"vqtok: {how}", "vqtok: stopped"]
 
 
 def test_second_interrupt_ends_at_once(pool: ThreadPoolExecutor) -> None:
@@ -190,7 +193,21 @@ def test_second_interrupt_ends_at_once(pool: ThreadPoolExecutor) -> None:
 def test_sigterm_before_there_is_anything() -> None:
     with served({"slow": True}, wait=False) as there:
         until(lambda: there.lines("err"), "it is at work")
-        assert there.end() == (0, ["looking"])
+        assert there.end() == (0, ["looking", "vqtok: stopped"])
+
+
+def test_worker_that_does_not_get_ready_is_given_up() -> None:
+    with served({"warm_seconds": 600.0}, wait=False, start_timeout=0.5) as there:
+        status, lines = there.ended()
+    late = "vqtok: worker 0 of stub is not ready in time; it is ended"
+    text = "vqtok: worker 0 of stub cannot start: SIGKILL"
+    again = [late, f"{text}; trying again"] * 2
+    assert status == 1
+    assert [line for line in lines if "warming up" not in line] == [
+        *again,
+        late,
+        f"{text} (3 times running); the server ends",
+    ]
 
 
 def test_sigterm_while_workers_warm_up() -> None:
@@ -241,6 +258,98 @@ def test_nothing_outlives_the_main_process(pool: ThreadPoolExecutor) -> None:
         until(there.held, "it hangs")
         assert there.end(signal.SIGKILL)[0] == -signal.SIGKILL
         assert there.encode() == 0
+
+
+def test_stopped_api_process_keeps_no_other() -> None:
+    with served() as there:
+        first, second = sorted(there.of("api"))
+        tracker = there.of("tracker")  # it waits for all that hold its pipe
+        os.kill(second, signal.SIGSTOP)
+        try:
+            there.process.kill()
+            there.process.wait()
+            others = there.seen - {second, *tracker}
+            until(lambda: not any(map(runs, others)), "the others are gone")
+        finally:
+            os.kill(second, signal.SIGCONT)
+        assert first in others
+        until(lambda: not any(map(runs, there.seen)), "all are gone")
+
+
+@pytest.mark.slow  # 6 s
+def test_api_process_that_hangs_ends_the_server() -> None:
+    with served(hang_timeout=0.5) as there:
+        os.kill(there.of("api")[0], signal.SIGSTOP)
+        status, lines = there.ended()
+    assert status == 1
+    assert lines[-1] == "vqtok: an API process hangs; the server ends"
+
+
+# --- streams ----------------------------------------------------------------------------------
+
+
+def full_pipe(stack: ExitStack) -> int:
+    """The end to write to, of one that takes nothing more."""
+    reader, writer = os.pipe()
+    stack.callback(os.close, reader)
+    stack.callback(os.close, writer)
+    os.set_blocking(writer, False)
+    for size in (4096, 1):
+        with suppress(BlockingIOError):
+            while True:
+                os.write(writer, b"x" * size)
+    os.set_blocking(writer, True)
+    return writer
+
+
+def replaces_its_worker(there: Served) -> bool:
+    [worker] = there.of("worker")
+    os.kill(worker, signal.SIGKILL)
+    until(lambda: there.of("worker") not in ([worker], []), "another worker is there")
+    until(there.is_ready, "it is ready")
+    return there.encode() == 200
+
+
+def test_full_pipes_stop_nothing() -> None:
+    with (
+        ExitStack() as stack,
+        served(api_processes=1, log="json", out=full_pipe(stack), err=full_pipe(stack)) as there,
+    ):
+        assert [there.encode() for _ in range(20)] == [200] * 20
+        assert replaces_its_worker(there)
+        assert there.end()[0] == 0
+
+
+def test_streams_that_nobody_reads_any_more() -> None:
+    reader, writer = os.pipe()
+    with served(api_processes=1, log="json", out=writer, err=writer) as there:
+        os.close(reader)
+        os.close(writer)
+        assert replaces_its_worker(there)
+        assert there.end()[0] == 0
+
+
+def test_full_disk_is_told_once() -> None:
+    with (
+        open("/dev/full", "wb") as full,
+        served(api_processes=1, log="json", out=full.fileno()) as there,
+    ):
+        for _ in range(3):
+            assert there.encode() == 200
+            time.sleep(0.1)
+        status, lines = there.end()
+    assert status == 0
+    text = "vqtok: lines of requests cannot be written: No space left on device"
+    assert lines.count(text) == 1
+    assert not any("Traceback" in line for line in lines)
+
+
+def test_no_streams_at_all() -> None:
+    shell = ("bash", "-c", 'exec "$@" <&- >&- 2>&-', "bash")
+    with served(api_processes=1, log="json", before=shell) as there:
+        assert there.encode() == 200
+        assert replaces_its_worker(there)
+        assert there.end() == (0, [])
 
 
 # --- before anything is started ---------------------------------------------------------------

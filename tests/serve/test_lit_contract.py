@@ -19,13 +19,11 @@ from litserve.loops import inference_worker
 from serve_stubs import StubEngine, stub_facts
 
 from vqtok.errors import ConfigError
-from vqtok.serve.lit import family
 from vqtok.serve.lit import server as lit_server
 from vqtok.serve.lit.api import Front, Link, TokenizerAPI, WorkLoop
-from vqtok.serve.lit.notes import Notes
 from vqtok.serve.lit.server import Server
 from vqtok.serve.lit.supervise import OURS, Signals
-from vqtok.serve.run import _devices, _server
+from vqtok.serve.main import _devices, _server
 from vqtok.serve.settings import ServeSettings
 
 SETTINGS = ServeSettings(api_processes=2, workers_per_device=2, slots=4)
@@ -153,6 +151,58 @@ def test_processes_have_the_names_that_they_are_ended_by() -> None:
     assert f'name=f"{OURS[1]}' in start
 
 
+def test_worker_that_cannot_be_forked_ends_the_server(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LitServe's thread would end with the error, and no worker be replaced from then on."""
+    server._init_manager(2)
+    dead = SimpleNamespace(pid=1, exitcode=-35)
+    server.workers["small", 0] = dead  # type: ignore[assignment]
+
+    def launch(*given: Any) -> Any:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(litserve.LitServer, "launch_single_inference_worker", launch)
+    api = server.litapi_connector.lit_apis[0]
+    assert server.launch_single_inference_worker(api, 0) is dead
+    assert server.supervisor._failed == (
+        "worker 0 of small cannot be started: [Errno 11] Resource temporarily unavailable"
+    )
+
+
+def test_ready_is_when_all_api_processes_answer(server: Server) -> None:
+    supervisor = server.supervisor
+    supervisor._apis = [SimpleNamespace(), SimpleNamespace()]  # type: ignore[list-item]
+    for name in server.benches:
+        server.office.board.seat(name, 0).ready = True
+    server.office.pulses.beat(1)
+    assert not supervisor._is_up()
+    server.office.pulses.beat(0)
+    assert supervisor._is_up()
+
+
+def test_signals_that_nobody_reads_stop_nothing() -> None:
+    signals = Signals()
+    signals.given_to(lambda: None)
+    for _ in range(70_000):  # more than a pipe holds
+        signals._came(signal.SIGTERM, None)
+    assert signals.heard()
+
+
+def test_api_process_ends_with_its_application(server: Server) -> None:
+    closed: list[str] = []
+
+    class App:
+        async def close(self) -> None:
+            closed.append("app")
+
+    office = server.office
+    office.app = App()  # type: ignore[assignment]
+    office._open = {"small": SimpleNamespace(close=lambda: closed.append("desk"))}  # type: ignore[dict-item]
+    asyncio.run(office.close())
+    assert closed == ["app", "desk"]
+
+
 def test_worker_is_set_up_and_then_loops(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LITSERVE_WORKER_ID", "")
     done: list[Any] = []
@@ -260,34 +310,19 @@ def test_devices_that_are_not_there(
     assert str(error.value) == expected
 
 
-# --- the parts beside it ----------------------------------------------------------------------
+# --- before and after ------------------------------------------------------------------------
 
 
-def test_notes_keep_a_line_for_each_worker() -> None:
-    notes = Notes({"small": 2, "large": 1})
-    notes.write("small", 1, "x" * 5000)
-    notes.write("large", 0, "no memöry")
-    assert notes.take("small", 0) == ""
-    assert notes.take("small", 1) == "x" * 1024
-    assert notes.take("small", 1) == ""
-    assert notes.take("large", 0) == "no memöry"
-    assert not notes.ended
-    notes.end()
-    assert notes.ended
-
-
-@pytest.mark.parametrize(
-    ("status", "words"),
-    [(None, "still running"), (-9, "SIGKILL"), (70, "its device failed"), (3, "status 3")],
-)
-def test_ends_in_words(status: int | None, words: str) -> None:
-    assert family.ended_by(status) == words
-
-
-def test_interrupts_are_held_from_children() -> None:
-    with family.interrupts_held():
-        assert signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, set())
-    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, set())
+def test_listening_comes_before_api_processes(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    one = SimpleNamespace(listen=lambda count: done.append("listen"), close=lambda: None)
+    monkeypatch.setattr(
+        litserve.LitServer, "_start_server", lambda *given, **named: done.append("start")
+    )
+    server._start_server(8000, 2, "error", [one], "process")
+    assert done == ["listen", "start"]
 
 
 def test_where_it_is(server: Server, capsys: pytest.CaptureFixture[str]) -> None:

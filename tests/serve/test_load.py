@@ -58,7 +58,7 @@ def test_a_published_policy_brings_its_resize(folder: Path) -> None:
 
 
 def test_precision_and_padding(folder: Path) -> None:
-    engine = Load("toy", str(folder), precision="bf16", padding="full", max_batch=3)("cpu")
+    engine = Load("toy", str(folder), precision="bf16", padding="alone", max_batch=3)("cpu")
     assert engine.facts.precision == "bf16"
     pixels = np.zeros((16, 16, 3), np.uint8)
     assert len(engine.run(Op.ENCODE, [Item({"pixels": pixels})] * 4)) == 4

@@ -11,15 +11,28 @@ import pytest
 from serve_bench import encode
 from serve_stubs import StubEngine, codes_of, corners, picture, pixels_of, stub_facts
 
+from vqtok.errors import InputError
 from vqtok.serve import local as module
+from vqtok.serve import worker as worker_module
 from vqtok.serve.board import Board, Phase
-from vqtok.serve.local import Local, Sizes, slab_for
+from vqtok.serve.local import Local, Sizes
 from vqtok.serve.meters import Meters
-from vqtok.serve.slab import Op
+from vqtok.serve.outcomes import Lost
+from vqtok.serve.slab import Op, slab_for
+
+# Of servers that other tests have left running.
+OTHERS: set[threading.Thread] = set()
+
+
+@pytest.fixture(autouse=True)
+def others() -> None:
+    OTHERS.clear()
+    OTHERS.update(threading.enumerate())
 
 
 def threads() -> list[str]:
-    return [one.name for one in threading.enumerate() if one.name == "vqtok-worker"]
+    new = set(threading.enumerate()) - OTHERS
+    return [one.name for one in new if one.name == "vqtok-worker"]
 
 
 def test_pictures_in_and_out() -> None:
@@ -108,6 +121,75 @@ def test_an_engine_that_cannot_start() -> None:
     with pytest.raises(ValueError, match="no weights"):
         asyncio.run(main())
     assert threads() == []
+
+
+def test_it_is_entered_once() -> None:
+    async def main() -> None:
+        local = Local(StubEngine())
+        async with local:
+            pass
+        with pytest.raises(InputError) as error:
+            await local.__aenter__()
+        assert str(error.value) == "a Local is entered once; make another one"
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("how", ["fatal", "broken"])
+def test_a_worker_that_ends_says_why_to_all_at_once(
+    how: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    colour = (7, 7, 7)
+    engine = StubEngine(fatal=colour)
+    reason = "RuntimeError: CUDA error: an illegal memory access was encountered"
+    if how == "broken":
+
+        def ends(*given: object) -> None:
+            raise ValueError("a bug")
+
+        monkeypatch.setattr(worker_module._Worker, "finish", ends)
+        reason, colour = "ValueError: a bug", (1, 1, 1)
+
+    async def main() -> None:
+        async with Local(engine) as local:
+            local.check()
+            for _ in range(2):
+                with pytest.raises(Lost) as error:
+                    await encode(local.desk, picture(1, first=colour))
+                assert str(error.value) == f"the worker has ended: {reason}"
+            assert local.desk.alive == 0
+            assert local.desk.free == (64, 2)
+            with pytest.raises(Lost) as error:
+                local.check()
+            assert str(error.value) == "the worker has ended"
+
+    asyncio.run(main())
+    assert threads() == []
+
+
+def test_a_worker_that_hangs_is_found() -> None:
+    ended = threading.Event()
+
+    class Hanging(StubEngine):
+        def run(self, *given: object) -> list[dict[str, np.ndarray]]:
+            ended.wait(20)
+            return []
+
+    async def main() -> None:
+        async with Local(Hanging()) as local:
+            task = asyncio.ensure_future(encode(local.desk, picture(1)))
+            while not local.board.seat("stub", 0).busy_since:
+                await asyncio.sleep(0.001)
+            await asyncio.sleep(0.01)
+            local.check()
+            with pytest.raises(Lost) as error:
+                local.check(0.005)
+            assert str(error.value) == "the worker has been at one batch for more than 0.005 s"
+            ended.set()
+            await asyncio.wait((task,))
+            local.check(0.005)
+
+    asyncio.run(main())
 
 
 def test_a_batch_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -140,9 +140,9 @@ def test_workers_and_slots() -> None:
     for index, state in enumerate((HELD, QUEUED, TAKEN, GONE)):
         line.slab.slot(index).state = state
     seat = board.seat("a", 1)
+    seat.restarted()
     seat.take()
     seat.ready = True
-    seat.restarted()
     assert text(meters, board, {"a": line}) == [
         'vqtok_workers{model="a"} 1.0',
         'vqtok_worker_restarts_total{model="a"} 1.0',

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vqtok import __version__
 from vqtok.serve.http.openapi import openapi, text
 from vqtok.serve.http.openapi_parts import PICTURES_EXAMPLE, PNG, TOKENS_EXAMPLE
-from vqtok.serve.wire import STATUS, Limits, Space, read_codes, read_pictures, read_pixels
+from vqtok.serve.wire import MEDIA, STATUS, Limits, Space, read_codes, read_pictures, read_pixels
 
 COMMITTED = Path(__file__).parents[2] / "docs/spec/openapi.json"
 AGAIN = (
@@ -64,6 +65,35 @@ def test_every_reference_leads_somewhere_and_every_part_is_used(auth: bool) -> N
 def test_operations_have_names_of_their_own() -> None:
     names = [node["operationId"] for node in values(openapi()) if "operationId" in node]
     assert len(names) == len(set(names)) == 16
+
+
+def test_it_says_which_version_and_whose() -> None:
+    info = openapi()["info"]
+    assert info["version"] == __version__
+    assert info["license"] == {"name": "Apache 2.0", "identifier": "Apache-2.0"}
+
+
+def test_formats_are_those_that_each_answer_can_have() -> None:
+    document = openapi()
+    for verb, name in (("encode", "codes"), ("decode", "pictures"), ("reconstruct", "pictures")):
+        operation = document["paths"][f"/v1/{verb}"]["post"]
+        refs = [one["$ref"] for one in operation["parameters"]]
+        assert [ref for ref in refs if "format" in ref] == [
+            f"#/components/parameters/format_of_{name}"
+        ]
+        formats = resolved(document, f"#/components/parameters/format_of_{name}")["schema"]["enum"]
+        answer = resolved(document, operation["responses"]["200"]["$ref"])
+        assert {MEDIA[one][0] for one in formats} == answer["content"].keys()
+
+
+def test_alternatives_have_names() -> None:
+    unnamed = [
+        one
+        for node in values(openapi()["components"]["schemas"])
+        for one in node.get("anyOf", [])
+        if one.get("type") == "object"
+    ]
+    assert unnamed == []  # generators make up names for these, twice the same
 
 
 def test_every_error_of_the_wire_is_told() -> None:

@@ -71,13 +71,60 @@ def test_a_picture_comes_back_beside_its_codes(browser: Any) -> None:
 
 def test_what_is_no_picture_is_said_in_words(browser: Any) -> None:
     with opened(browser, Fake(), wrong=("Failed to load resource",)) as page:
-        upload(page, b"no picture at all")
+        upload(page, a_picture()[1], "one.png")
+        upload(page, b"no picture at all", "text.jpg")
         assert page.locator("#error-text").text_content() == (
-            "the picture is no image that can be read."
+            "text.jpg: the picture is no image that can be read."
         )
         assert page.locator("#error-more").text_content() == "Request r-1."
+        assert not page.locator("#stage").is_visible()
+        assert page.locator("#source").text_content() == ""
+        page.keyboard.press("Control+z")
         upload(page, a_picture()[1], "dog.png")
         assert not page.locator("#error").is_visible()
+        assert page.locator("#stage").is_visible()
+        assert str(page.locator("#source").text_content()).startswith("dog.png")
+
+
+# What the browser hands over, as nobody can drag in a test.
+DROP = """names => {
+    const data = new DataTransfer();
+    for (const name of names) data.items.add(new File(["x"], name));
+    if (!names.length) data.setData("text/plain", "https://example.org/cat.png");
+    const options = { dataTransfer: data, bubbles: true, cancelable: true };
+    document.body.dispatchEvent(new DragEvent("drop", options));
+}"""
+
+
+def test_what_is_dropped_and_not_taken_is_said(browser: Any) -> None:
+    with opened(browser, Fake()) as page:
+        page.evaluate(DROP, [])
+        assert status(page) == "What was dropped is no file: drop the file of a picture."
+        page.evaluate("document.dispatchEvent(new ClipboardEvent('paste', {bubbles: true}))")
+        assert status(page) == "There is no picture to paste."
+        two = [{"name": n, "mimeType": "image/png", "buffer": a_picture()[1]} for n in ("a", "b")]
+        page.evaluate("document.getElementById('file').multiple = true")
+        page.set_input_files("#file", two)
+        settled(page)
+        assert status(page).endswith(" ms. One file at a time: 1 more was left out.")
+        assert str(page.locator("#source").text_content()).startswith("a, ")
+
+
+def test_a_file_that_only_the_server_can_read(browser: Any) -> None:
+    picture, _ = a_picture()
+    file = io.BytesIO()
+    picture.save(file, "tiff")
+    with opened(browser, Fake()) as page:
+        upload(page, file.getvalue(), "cat.tiff", "image/tiff")
+        assert page.locator("#no-input").text_content() == (
+            "This browser cannot show cat.tiff. The server has read it: codes and decoded picture "
+            "are right, but there is nothing to compare with."
+        )
+        assert page.locator("#patches span:visible").all_inner_texts() == ["decoded"]
+        assert "PSNR" not in figures(page)
+        upload(page, a_picture()[1])
+        assert not page.locator("#no-input").is_visible()
+        assert page.locator("#patches span:visible").all_inner_texts() == ["seen", "decoded"]
 
 
 def test_a_server_that_is_gone(browser: Any) -> None:
@@ -166,8 +213,7 @@ def test_a_swap_by_keyboard_changes_the_picture_there_only(browser: Any) -> None
         )
         after[there] = before[there]
         assert np.array_equal(after, before)
-        page.focus("#map")
-        page.keyboard.press("Control+z")
+        page.keyboard.press("Control+z")  # on the map again, not in the field
         page.locator("#status", has_text="Undone").wait_for()
         assert np.array_equal(seen(page, "output"), before)
         page.keyboard.press("Control+Shift+z")
@@ -175,6 +221,26 @@ def test_a_swap_by_keyboard_changes_the_picture_there_only(browser: Any) -> None
         page.click("#reset")
         page.locator("#status", has_text="Back to").wait_for()
         assert np.array_equal(seen(page, "output"), before)
+
+
+FOCUS = "document.activeElement.id"
+
+
+def test_a_swap_that_is_thought_better_of(browser: Any) -> None:
+    fake = Fake()
+    with opened(browser, fake) as page:
+        page.focus("#map")
+        code = page.locator("#cell-code").text_content()
+        page.keyboard.press("1")
+        assert page.evaluate(FOCUS) == "new-code"
+        page.keyboard.press("Escape")
+        assert page.evaluate(FOCUS) == "map"
+        assert page.input_value("#new-code") == code
+        page.keyboard.press("Enter")
+        page.keyboard.type("99")  # there is none: it stays, to be corrected
+        page.keyboard.press("Enter")
+        assert page.evaluate(FOCUS) == "new-code"
+        assert sum(line.endswith("/decode") for line in fake.seen) == 1
 
 
 def test_a_code_is_picked_from_a_cell_or_the_list(browser: Any) -> None:
@@ -315,3 +381,16 @@ def test_another_tokenizer_takes_the_same_picture(browser: Any) -> None:
         page.locator("#levels").wait_for()
         assert "POST /v1/models/deep/encode" in fake.seen
         assert str(page.locator("#source").text_content()).startswith("cat.png")
+
+
+def test_nothing_of_one_tokenizer_stands_under_another(browser: Any) -> None:
+    with opened(browser, Fake(("clips", "blocks")), wrong=("Failed to load resource",)) as page:
+        page.route("**/blocks/encode", lambda route: None)  # takes its time
+        page.select_option("#model", "blocks")
+        page.locator("#stage[inert]").wait_for()
+        assert page.locator("#source").text_content() == ""
+        page.unroute("**/blocks/encode")
+        page.route("**/clips/encode", lambda route: route.abort("connectionrefused"))
+        page.select_option("#model", "clips")
+        page.locator("#error").wait_for()
+        assert not page.locator("#stage").is_visible()

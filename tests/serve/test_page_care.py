@@ -47,6 +47,7 @@ def test_nothing_sticks_out_at_any_width(browser: Any, path: str) -> None:
             page.wait_for_timeout(50)
             root = "document.documentElement"
             assert page.evaluate(f"{root}.scrollWidth - {root}.clientWidth") == 0, width
+            assert page.locator("h1").bounding_box()["height"] < 60, width
 
 
 # The contrast of every text that is shown against what is under it, where that is one colour.
@@ -78,10 +79,30 @@ CONTRAST = """() => {
 def test_text_is_read_easily(browser: Any, scheme: str) -> None:
     fault = {"wrong": ("Failed to load resource",), "color_scheme": scheme}
     with opened(browser, Fake(("deep", "blocks")), **fault) as page:
-        upload(page, b"", "empty.png")
         found = page.evaluate(CONTRAST)
         assert len(found) > 60
+        upload(page, b"", "empty.png")
+        found += page.evaluate(CONTRAST)
         assert [one for one in found if one[0] < 4.5] == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_pressed_button_is_read_under_the_pointer(browser: Any, scheme: str) -> None:
+    with opened(browser, Fake(), color_scheme=scheme) as page:
+        page.click("#pick")
+        assert page.locator("#pick").evaluate("one => one.matches(':hover')")
+        [ratio] = [one for one, name in page.evaluate(CONTRAST) if name == "BUTTON Pick a cell"]
+        assert ratio > 4.5
+
+
+def test_swapping_is_in_sight(browser: Any) -> None:
+    with opened(browser, Fake()) as page:
+        page.set_viewport_size({"width": 1200, "height": 900})
+        box = page.locator("#undoing").bounding_box()
+        assert box["y"] + box["height"] < 900
+        page.set_viewport_size({"width": 360, "height": 780})
+        assert page.locator("#map").bounding_box()["y"] < 640
+        assert page.locator("#palette button").first.bounding_box()["height"] >= 44
 
 
 # What has the focus or can be operated, without a name that a reader would say.
@@ -203,12 +224,36 @@ def test_the_description_is_readable(browser: Any) -> None:
         ]
         base = page.url.removesuffix("/docs")
         assert page.locator("pre").all_text_contents() == [
-            f"curl --data-binary @cat.jpg -H 'Content-Type: image/jpeg' {base}/v1/encode"
+            f"curl -f --data-binary @cat.jpg -H 'Content-Type: image/jpeg' {base}/v1/encode"
             " -o codes.json",
-            f"curl {base}/v1/models",
+            f"curl -f {base}/v1/models",
         ]
         text = page.locator("article").first.inner_text()
         assert "codes | latents" in text and "application/json" in text
+
+
+def test_operations_are_tried_where_they_are_described(browser: Any) -> None:
+    fake = Fake(key="right")
+    with opened(browser, fake, path="/docs", wrong=("Failed to load resource",)) as page:
+        assert page.locator("#key").evaluate("key => key === document.activeElement")
+        page.keyboard.type("right")
+        page.keyboard.press("Enter")
+        page.locator("article").first.wait_for()
+        encode, models = page.locator("article").all()
+        assert not page.locator("#key-form").is_visible()
+        models.locator("summary", has_text="Try it").click()
+        models.locator("button", has_text="Send").click()
+        models.locator(".answer pre", has_text='"default": "blocks"').wait_for()
+        encode.locator("summary", has_text="Try it").click()
+        encode.locator("select").select_option("codes")
+        file = {"name": "cat.png", "mimeType": "image/png", "buffer": a_picture()[1]}
+        encode.locator("input[type=file]").set_input_files(file)
+        encode.locator("button", has_text="Send").click()
+        encode.locator(".answer pre", has_text='"codebook_size": 64').wait_for()
+        encode.locator("input[type=file]").set_input_files({**file, "buffer": b"none"})
+        encode.locator("button", has_text="Send").click()
+        encode.locator(".answer .wrong", has_text="400 the picture is no image").wait_for()
+    assert "POST /v1/encode?output=codes" in fake.seen
 
 
 def test_the_real_server_and_tokenizer(browser: Any) -> None:

@@ -8,16 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vqtok.errors import ConfigError, LoadError
-from vqtok.serve.settings import (
-    NAME,
-    ModelSettings,
-    ServeSettings,
-    environment,
-    file_layer,
-    flags,
-    name_of_model,
-    resolve,
-)
+from vqtok.serve.layers import environment, file_layer, flags, resolve
+from vqtok.serve.settings import ModelSettings, ServeSettings
+from vqtok.serve.values import NAME, name_of_model
 
 
 def complaint(*layers: Any) -> str:
@@ -66,6 +59,28 @@ def test_file_may_say_all() -> None:
     assert (found.max_body, found.cache, found.log) == (1_572_864, 2_000_000_000, "off")
 
 
+def test_file_may_say_nothing() -> None:
+    assert resolve([file_layer(None, "serve.yaml")]) == ServeSettings()
+
+
+def test_words_are_the_same_everywhere() -> None:
+    assert resolve([file_layer({"page": "no", "deterministic": "On"}, "a.yaml")]) == resolve(
+        [environment({"VQTOK_SERVE_PAGE": "no", "VQTOK_SERVE_DETERMINISTIC": "On"})]
+    )
+    assert resolve([flags({"host": "localhost", "port": "9000"})]).host == "127.0.0.1"
+
+
+def test_who_waits_for_a_worker_that_hangs_has_time_for_another() -> None:
+    assert ServeSettings().hang_timeout < ServeSettings().timeout / 2
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://localhost:3000", "https://[::1]:8000", "*", "chrome-extension://abc"]
+)
+def test_origins(origin: str) -> None:
+    assert resolve([environment({"VQTOK_SERVE_CORS": origin})]).cors == (origin,)
+
+
 def test_variables_are_text() -> None:
     found = resolve(
         [
@@ -102,9 +117,9 @@ def test_variables_are_text() -> None:
             "front); got 80",
         ),
         (
-            flags({"host": "localhost"}),
+            flags({"host": "example.org"}),
             "--host: host is 127.0.0.1 (this machine alone), 0.0.0.0 (every IPv4 address) or :: "
-            "(every address); got 'localhost'",
+            "(every address); got 'example.org'",
         ),
         (
             environment({"VQTOK_SERVE_API_PROCESSES": "two"}),
@@ -119,8 +134,8 @@ def test_variables_are_text() -> None:
             "a.yaml: max_body is a number of bytes, such as 64MB or 1.5GiB; got '3 apples'",
         ),
         (
-            file_layer({"page": "yes"}, "a.yaml"),
-            "a.yaml: page is true or false; got 'yes'",
+            file_layer({"page": "maybe"}, "a.yaml"),
+            "a.yaml: page is true or false; got 'maybe'",
         ),
         (
             file_layer({"models": {"a": 3}}, "a.yaml"),
@@ -155,6 +170,41 @@ def test_variables_are_text() -> None:
             "--devices: devices are GPUs, and device is 'cpu'; leave one of the two out",
         ),
         (
+            flags({"port": "abc"}),
+            "--port: port is a whole number from 1024 to 65535 (ports below are for a proxy in "
+            "front); got 'abc'",
+        ),
+        (
+            environment({"VQTOK_SERVE_CORS": '["*"]'}),
+            "VQTOK_SERVE_CORS: cors has '[\"*\"]'; an origin is *, or scheme://host or "
+            "scheme://host:port, such as https://example.org",
+        ),
+        (
+            flags({"cors": ["https://a.example", "https://example.org/"]}),
+            "--cors: cors has 'https://example.org/'; an origin is *, or scheme://host or "
+            "scheme://host:port, such as https://example.org",
+        ),
+        (
+            environment({"VQTOK_SERVE_MODELS": "a=photo-tiny,a=other"}),
+            "VQTOK_SERVE_MODELS: models has two called 'a': photo-tiny and other; write "
+            "NAME=TOKENIZER with another name",
+        ),
+        (
+            environment({"VQTOK_SERVE_API_KEY": ""}),
+            "VQTOK_SERVE_API_KEY: api_key is empty; it is the key that requests must carry, and "
+            "unset where they need none",
+        ),
+        (
+            environment({"VQTOK_SERVE_API_KEY": "two words"}),
+            "VQTOK_SERVE_API_KEY: api_key holds what no header can carry; a key is letters, digits "
+            "and signs of ASCII, without spaces",
+        ),
+        (
+            environment({"VQTOK_SERVE_API_KEY": "schl\u00fcssel"}),
+            "VQTOK_SERVE_API_KEY: api_key holds what no header can carry; a key is letters, digits "
+            "and signs of ASCII, without spaces",
+        ),
+        (
             flags({"timeout": 0.0, "slots": 0}),
             "--timeout: timeout is a number of seconds above 0; got 0.0.\n"
             "--slots: slots is a whole number from 1 to 4096; got 0.",
@@ -168,7 +218,7 @@ def test_complaints_name_who_said_it(layer: Any, expected: str) -> None:
 
 def test_unknown_key_names_the_near_one() -> None:
     text = complaint(file_layer({"prot": 8000}, "serve.yaml"))
-    known = ", ".join(sorted(ServeSettings.model_fields))
+    known = ", ".join(sorted(set(ServeSettings.model_fields) - {"api_key"}))
     assert text == (f"serve.yaml: there is no setting 'prot'. Did you mean 'port'? Known: {known}.")
 
 
@@ -212,10 +262,15 @@ def test_file_is_a_map_without_the_key() -> None:
 
 def test_key_is_read_from_its_file(tmp_path: Path) -> None:
     file = tmp_path / "key"
-    file.write_text("from the file\n")
+    file.write_text("from-the-file\n")
     asked = flags({"api_key_file": str(file)})
-    assert resolve([asked]).api_key == "from the file"
+    assert resolve([asked]).api_key == "from-the-file"
     assert resolve([environment({"VQTOK_SERVE_API_KEY": "said"}), asked]).api_key == "said"
+    file.write_text("two words")
+    assert complaint(asked) == (
+        f"--api-key-file: {file}: api_key holds what no header can carry; a key is letters, digits "
+        "and signs of ASCII, without spaces"
+    )
     file.write_text("\n")
     assert complaint(asked) == (
         f"--api-key-file: {file} is empty; it holds the key that requests must carry"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -59,6 +61,23 @@ def test_a_spawned_child_has_the_same_memory() -> None:
     child.start()
     child.join()
     assert memory.array("u1", 5).tolist() == [5] * 5
+
+
+ENDING = """
+import os
+from vqtok.serve.line import Pipe
+from vqtok.serve.shared import Shared
+held = Shared(64), Pipe(1)
+for end in (held[0]._descriptor, held[1].reader, held[1].writer):
+    os.close(end)
+import builtins
+builtins.held = held  # modules go before it
+"""
+
+
+def test_it_says_nothing_at_the_end_of_a_process() -> None:
+    ended = subprocess.run([sys.executable, "-c", ENDING], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def test_what_is_closed_can_still_be_read() -> None:

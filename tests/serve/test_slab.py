@@ -86,7 +86,7 @@ def test_what_is_no_part(name: str, dtype: Any, shape: tuple[int, ...], got: str
 @pytest.mark.parametrize("size", [(), (3, 5), (7, 3, 5)])
 def test_heads(size: tuple[int, ...]) -> None:
     slot = Slab([(1, 64)]).slot(0)
-    head = Head((1 << 63) + 5, 3, Op.DECODE, 123.456, size)
+    head = Head((1 << 63) + 5, 3, Op.DECODE, size)
     slot.head = head
     assert slot.head == head
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 from serve_bench import BAD, SMALL, Bench, outcomes, small_bench, waiting_bench
 from serve_stubs import StubEngine, codes_of, corners, latents_of, picture, pixels_of, stub_facts
 
+from vqtok.errors import InputError
 from vqtok.serve import worker as module
 from vqtok.serve.engine import Item, Parts
 from vqtok.serve.line import Said
 from vqtok.serve.slab import GONE, QUEUED, TAKEN, Op
 from vqtok.serve.worker import _memory_ran_out, _poisoned
+
+Beat = Callable[[], None]
 
 
 def message(made: Bench, uid: int) -> str:
@@ -80,6 +84,32 @@ def test_what_waits_goes_together_up_to_max_batch() -> None:
     assert made.engine.runs == [(Op.ENCODE, 4), (Op.ENCODE, 3)]
 
 
+def test_a_desk_that_asks_a_lot_fills_the_longest_batch() -> None:
+    made = waiting_bench(200, slots=200)
+    made.work(max_batch=200)
+    assert made.engine.runs == [(Op.ENCODE, 200)]
+
+
+def test_as_many_go_together_as_the_engine_takes() -> None:
+    made = waiting_bench(5, together=2)
+    made.work(max_batch=4)
+    assert made.engine.runs == [(Op.ENCODE, 2), (Op.ENCODE, 2), (Op.ENCODE, 1)]
+
+
+class Puzzled(StubEngine):
+    def rows(self, item: Item) -> int:
+        raise InputError("no such grid")
+
+
+def test_what_the_engine_cannot_place_goes_alone() -> None:
+    made = Bench(Puzzled(stub_facts(size=None), refused=BAD))
+    for uid in range(3):
+        made.ask(picture(uid, SMALL, BAD if uid == 1 else None), uid)
+    made.work()
+    assert made.engine.runs == [(Op.ENCODE, 1)] * 3
+    assert outcomes(made) == {0: Said.DONE, 1: Said.REFUSED, 2: Said.DONE}
+
+
 def test_clips_go_one_at_a_time() -> None:
     made = Bench(StubEngine(stub_facts(size=None, video=True)), slots=4)
     for uid in range(3):
@@ -96,12 +126,14 @@ def test_every_desk_gets_its_own_answers() -> None:
     slot.clear()
     slot.put("pixels", picture(5, SMALL))
     slot.head = made.slab.slot(1).head
-    made.line.ask(1, 0, first._replace(slot=5))
+    made.line.ask(1, 0, [first._replace(slot=5)])
     made.work()
     assert made.engine.runs == [(Op.ENCODE, 2)]
     for desk, at in ((0, 1), (1, 5)):
         answers = [one for one in made.line.answers(desk, 0) if one.said == Said.DONE]
-        assert [(one.uid, one.slot) for one in answers] == [(1, at)]
+        assert [one.uid for one in answers] == [1]
+        wanted = codes_of(corners(picture(at, SMALL), False))
+        assert np.array_equal(made.slab.slot(at).made.parts()["codes"], wanted)
 
 
 # --- what it skips --------------------------------------------------------------------------
@@ -131,6 +163,51 @@ def test_nothing_is_computed_for_who_is_gone_or_too_late() -> None:
     assert outcomes(made) == {1: Said.SKIPPED, 2: Said.LATE, 3: Said.DONE}
     assert made.engine.runs == [(Op.ENCODE, 1)]
     assert made.slab.slot(3).state == TAKEN
+
+
+class Leaving(StubEngine):
+    """Meanwhile the clients of these slots leave; then it has something to show."""
+
+    def run(self, op: Op, items: Sequence[Item], beat: Beat) -> list[Parts]:
+        for uid in self.leavers:
+            self.slab.slot(uid).state = GONE
+        beat()
+        return super().run(op, items, beat)
+
+
+def leaving(*leavers: int, **settings: Any) -> Bench:
+    made = Bench(Leaving(stub_facts(size=None), **settings))
+    made.engine.slab, made.engine.leavers = made.slab, leavers  # type: ignore[attr-defined]
+    for uid in range(3):
+        made.ask(picture(uid, SMALL, BAD if uid == 0 else None), uid)
+    return made
+
+
+def test_a_batch_is_given_up_once_nobody_waits_for_any_of_it() -> None:
+    made = leaving(0, 1, 2)
+    made.work()
+    assert outcomes(made) == dict.fromkeys(range(3), Said.SKIPPED)
+    assert made.engine.runs == []
+    assert not made.board.seat("stub", 0).busy_since
+    some = leaving(0, 1)
+    some.work()
+    assert outcomes(some) == dict.fromkeys(range(3), Said.DONE)
+
+
+def test_halves_of_a_batch_that_failed_leave_out_who_left_meanwhile() -> None:
+    made = leaving(1, poison=BAD)
+    made.work()
+    assert outcomes(made) == {0: Said.BROKEN, 1: Said.SKIPPED, 2: Said.DONE}
+    assert made.engine.runs == [(Op.ENCODE, 3), (Op.ENCODE, 1), (Op.ENCODE, 1)]
+
+
+def test_every_answer_says_how_long_it_waited() -> None:
+    made = leaving(2, refused=BAD)
+    made.ask(picture(3, SMALL), 3, deadline=0.001)
+    made.work()
+    said = [one for one in made.said() if one.said > Said.GOODBYE]
+    assert {one.said for one in said} == {Said.REFUSED, Said.DONE, Said.SKIPPED, Said.LATE}
+    assert all(one.queued > 0 for one in said)
 
 
 def test_what_a_worker_died_over_runs_alone() -> None:
@@ -172,15 +249,12 @@ def test_what_the_engine_refuses_is_no_error_of_the_server(
     assert not [record for record in caplog.records if record.levelno > logging.INFO]
 
 
-def test_memory_that_runs_out_shortens_this_kind_of_batch_for_good() -> None:
+def test_memory_that_runs_out_shortens_this_kind_of_batch() -> None:
     made = waiting_bench(8, oom=3)
     made.work()
     assert outcomes(made) == dict.fromkeys(range(8), Said.DONE)
     lengths = [length for _, length in made.engine.runs]
     assert lengths == [8, 4, 2, 2, 4, 2, 2]
-    gather = module.Gather(32)
-    gather.lower("key", 2)
-    assert gather.cap("key") == 2
 
 
 def test_the_shorter_batch_is_kept() -> None:
@@ -199,9 +273,31 @@ def test_memory_that_runs_out_with_one_picture() -> None:
     assert message(made, 1) == "MemoryError: out of memory with 1 pictures"
 
 
+def test_a_batch_of_one_that_memory_runs_out_with_lowers_nothing() -> None:
+    made = waiting_bench(0, oom=0)
+    made.ask(picture(1, SMALL), 1, alone=1)
+    seat, meters = made.board.seat("stub", 0), made.meters.row(1)
+    own = module._Worker(made.line, 0, made.engine, 32, seat, meters, module.end_process)
+    own.listen(0)
+    own.next_batch()
+    assert own.gather._caps == {}
+
+
+class Surrogate(StubEngine):
+    def run(self, op: Op, items: Sequence[Item], beat: Beat) -> list[Parts]:
+        raise ValueError("file \udce9.png")
+
+
+def test_a_message_that_is_no_text() -> None:
+    made = Bench(Surrogate(stub_facts(size=None)))
+    made.ask(picture(1, SMALL), 1)
+    made.work()
+    assert message(made, 1) == "ValueError: file ?.png"
+
+
 class Miscounting(StubEngine):
-    def run(self, op: Op, items: Sequence[Item]) -> list[Parts]:
-        return super().run(op, items)[1:]
+    def run(self, op: Op, items: Sequence[Item], beat: Beat) -> list[Parts]:
+        return super().run(op, items, beat)[1:]
 
 
 def test_an_engine_that_miscounts() -> None:
@@ -213,9 +309,9 @@ def test_an_engine_that_miscounts() -> None:
 
 
 class Talkative(StubEngine):
-    def run(self, op: Op, items: Sequence[Item]) -> list[Parts]:
+    def run(self, op: Op, items: Sequence[Item], beat: Beat) -> list[Parts]:
         return [{"codes": np.zeros(10**7, np.uint16)} for _ in items[:1]] + super().run(
-            op, items[1:]
+            op, items[1:], beat
         )
 
 
@@ -249,19 +345,40 @@ class OutOfMemoryError(RuntimeError):
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), True, False),
         (RuntimeError("CUDA error: an illegal memory access was encountered"), False, True),
         (AcceleratorError("device-side assert triggered"), False, True),
+        (AcceleratorError("CUDA error: out of memory"), True, True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), True, True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True, False),
+        (RuntimeError("HIP error: an illegal memory access was encountered"), False, True),
     ],
 )
 def test_kinds_of_failure(error: Exception, memory: bool, poison: bool) -> None:
     assert (_memory_ran_out(error), _poisoned(error)) == (memory, poison)
 
 
+def test_memory_that_ran_out_is_no_end_of_the_device() -> None:
+    ends: list[Exception] = []
+
+    class Short(StubEngine):
+        def run(self, op: Op, items: Sequence[Item], beat: Beat) -> list[Parts]:
+            if len(items) > 1:
+                raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling")
+            return super().run(op, items, beat)
+
+    made = Bench(Short(stub_facts(size=None)))
+    for uid in range(2):
+        made.ask(picture(uid, SMALL), uid)
+    made.work(poisoned=ends.append)
+    assert outcomes(made) == dict.fromkeys(range(2), Said.DONE)
+    assert ends == []
+
+
 def test_what_failed_for_memory_is_let_go() -> None:
     held: list[Exception] = []
 
     class Holding(StubEngine):
-        def run(self, op: Op, items: Sequence[Item]) -> list[Parts]:
+        def run(self, op: Op, items: Sequence[Item], beat: Beat) -> list[Parts]:
             try:
-                return super().run(op, items)
+                return super().run(op, items, beat)
             except MemoryError as error:
                 held.append(error)
                 raise

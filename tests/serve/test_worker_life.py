@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,30 @@ def test_it_stops_only_when_nothing_waits() -> None:
     made = waiting_bench(5)
     made.work(max_batch=2, stop=lambda: True)
     assert outcomes(made) == dict.fromkeys(range(5), Said.DONE)
+
+
+def test_once_told_it_stops_however_much_is_asked_meanwhile() -> None:
+    class Asked(StubEngine):
+        def run(self, op: Op, items: Sequence[Item], beat: Callable[[], None]) -> list[Parts]:
+            made.ask(picture(1, SMALL), 1)
+            return super().run(op, items, beat)
+
+    made = Bench(Asked(stub_facts(size=None)))
+    made.ask(picture(0, SMALL), 0)
+    made.work()
+    assert outcomes(made) == {0: Said.DONE}
+    assert len(made.line.questions(0, 0)) == 1  # the desk asks somebody else, after the goodbye
+
+
+def test_what_is_done_without_a_device_can_be_chosen() -> None:
+    def end(failure: Exception) -> None:
+        raise failure
+
+    made = small_bench(fatal=BAD)
+    made.ask(picture(1, SMALL, BAD), 1)
+    with pytest.raises(RuntimeError, match="CUDA error: an illegal memory access"):
+        made.work(poisoned=end)
+    assert [one.said for one in made.said()] == [Said.HELLO, Said.GOODBYE]
 
 
 def test_it_sleeps_until_it_is_asked_or_nudged() -> None:
@@ -51,7 +75,7 @@ def test_it_sleeps_until_it_is_asked_or_nudged() -> None:
 
 
 def test_it_beats_while_idle_and_during_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LOOK", 10)
+    monkeypatch.setattr(module, "LOOK", 0.01)
     made = waiting_bench(1, per_batch=0.3)
     seat = made.board.seat("stub", 0)
     beats, busy, looks = set(), set(), []
@@ -78,30 +102,17 @@ def test_progress_of_an_engine_is_no_hang() -> None:
     since: list[float] = []
 
     class Slow(StubEngine):
-        def run(self, op: Op, items: Sequence[Item]) -> list[Parts]:
+        def run(self, op: Op, items: Sequence[Item], beat: Callable[[], None]) -> list[Parts]:
             for _ in range(3):
                 since.append(made.board.seat("stub", 0).busy_since)
                 time.sleep(0.002)
-                assert self.beat is not None
-                self.beat()
-            return super().run(op, items)
+                beat()
+            return super().run(op, items, beat)
 
     made = Bench(Slow(stub_facts(size=None)))
     made.ask(picture(1, SMALL), 1)
     made.work()
     assert 0 < since[0] < since[1] < since[2]
-
-
-def test_a_warm_up_that_fails_ends_it_before_it_is_up() -> None:
-    class Cold(StubEngine):
-        def warm_up(self, max_batch: int, beat: Any) -> None:
-            raise RuntimeError(f"no warmth for {max_batch}")
-
-    made = Bench(Cold())
-    with pytest.raises(RuntimeError, match="no warmth for 32"):
-        made.work()
-    assert made.said() == []
-    assert not made.board.seat("stub", 0).ready
 
 
 def test_meters() -> None:

@@ -23,6 +23,7 @@ def _option(kind: Any, default: str, text: str, metavar: str | None = None) -> A
 
 
 # Settings by their names in `vqtok.serve.settings`; defaults stand in brackets.
+# Numbers are text here, for what is none is complained about with the rest.
 SETTINGS: dict[str, Any] = {
     "host": _option(
         str,
@@ -30,40 +31,50 @@ SETTINGS: dict[str, Any] = {
         "Where to listen: 127.0.0.1 is this machine alone, 0.0.0.0 every address, :: IPv6, too.",
         "ADDRESS",
     ),
-    "port": _option(int, "8000", "From 1024 to 65535.", "N"),
+    "port": _option(str, "8000", "From 1024 to 65535.", "N"),
     "api_processes": _option(
-        int,
+        str,
         "2",
         "Processes that speak HTTP and decode pictures. A GPU that takes 3,000 pictures of 256x256 "
         "a second wants 2 for raw pixels, 3 for JPEG and 9 for PNG.",
         "N",
     ),
-    "decoder_threads": _option(int, "2", "Threads that decode pictures in each of them.", "N"),
+    "decoder_threads": _option(str, "2", "Threads that decode pictures in each of them.", "N"),
     "device": _option(str, "auto", "cpu, cuda, cuda:1, mps; auto takes a GPU where there is one."),
     "devices": _option(str, "", "All GPUs, or these: a worker of each model on each.", "all|0,1"),
-    "workers_per_device": _option(int, "1", "Workers of each model there.", "N"),
-    "max_batch": _option(int, "32", "Pictures that go through the model together.", "N"),
+    "workers_per_device": _option(str, "1", "Workers of each model there.", "N"),
+    "max_batch": _option(str, "32", "Pictures that go through the model together.", "N"),
     "deterministic": _option(
         bool,
         "no",
-        "Fill every batch up to --max-batch, so that ids don't depend on what else is asked.",
+        "Run each picture alone, so that ids don't depend on what else is asked.",
     ),
     "slots": _option(
-        int,
+        str,
         "64",
         "Pictures of a model under way in each API process. More requests are answered 429.",
         "N",
     ),
-    "clip_slots": _option(int, "2", "The same for clips and larger pictures.", "N"),
-    "timeout": _option(float, "30", "After which a request is answered 504.", "SECONDS"),
+    "clip_slots": _option(str, "2", "The same for clips and larger pictures.", "N"),
+    "timeout": _option(str, "30", "After which a request is answered 504.", "SECONDS"),
     "drain_delay": _option(
-        float,
+        str,
         "2",
-        "Between SIGTERM, when /ready says no, and refusing work: as long as balancers look away.",
+        "Between SIGTERM, when /ready says no, and refusing work: until balancers have seen that.",
         "SECONDS",
     ),
     "hang_timeout": _option(
-        float, "60", "Of one batch, after which its worker is replaced.", "SECONDS"
+        str,
+        "12",
+        "Without progress in a batch, after which its worker is replaced. Less than half of "
+        "--timeout, so that another can do what it had.",
+        "SECONDS",
+    ),
+    "start_timeout": _option(
+        str,
+        "600",
+        "Without progress while a worker loads and warms up, after which it is replaced.",
+        "SECONDS",
     ),
     "max_body": _option(
         str,
@@ -71,12 +82,12 @@ SETTINGS: dict[str, Any] = {
         "Of a request. What is more than this, or than one of these, is answered 413.",
         "BYTES",
     ),
-    "max_pixels": _option(int, "50000000", "Of an uploaded picture.", "N"),
+    "max_pixels": _option(str, "50000000", "Of an uploaded picture.", "N"),
     "max_area": _option(
-        int, "1048576", "Pixels where the tokenizer takes pictures in their own size.", "N"
+        str, "1048576", "Pixels where the tokenizer takes pictures in their own size.", "N"
     ),
-    "max_images": _option(int, "256", "Pictures of a request.", "N"),
-    "max_frames": _option(int, "512", "Frames of a clip.", "N"),
+    "max_images": _option(str, "256", "Pictures of a request.", "N"),
+    "max_frames": _option(str, "512", "Frames of a clip.", "N"),
     "api_key_file": _option(
         str,
         "",

@@ -10,15 +10,9 @@ from typing import Any
 
 from vqtok.commands.setup import settings_from
 from vqtok.errors import ConfigError, LoadError
-from vqtok.serve.settings import (
-    Layer,
-    ServeSettings,
-    environment,
-    file_layer,
-    flags,
-    name_of_model,
-    resolve,
-)
+from vqtok.serve.layers import Layer, environment, file_layer, flags, resolve
+from vqtok.serve.settings import ServeSettings
+from vqtok.serve.values import name_of_model
 from vqtok.training.yamls import read_yaml
 
 __all__ = ["Request", "run", "settings_of"]
@@ -46,7 +40,7 @@ class Request:
 def run(request: Request, default: str) -> int:
     """Serves until it is ended; the exit status."""
     settings = settings_of(request, os.environ, default)
-    from vqtok.serve.run import run as serve
+    from vqtok.serve.main import run as serve
 
     return serve(settings)
 

@@ -19,6 +19,7 @@ from vqtok.errors import ConfigError, InputError, VqtokError
 from vqtok.offline.decode import reason_of
 from vqtok.pictures import Pixels
 from vqtok.preprocess import preprocess
+from vqtok.types import code_dtype
 
 __all__ = ["TokenizerActor"]
 
@@ -55,7 +56,7 @@ class TokenizerActor:
             raise InputError(f"rows hold pictures, and the tokenizer {tokenizer!r} takes clips")
         self._tok = tok
         self._batch = 1 if tok.settings.keeps_size else batch
-        self._dtype = "<u2" if tok.codebook_size <= 1 << 16 else "<u4"
+        self._dtype = code_dtype(tok.codebook_size)
         self._pool = ThreadPoolExecutor(decoders, "vqtok-decode")
 
     def __call__(self, rows: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,12 +13,14 @@ too, would leave most of every batch to zeros.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
+from vqtok.batches import memory
 from vqtok.pictures import Pixels
 
 __all__ = ["Batch", "Batcher", "Memory"]
@@ -66,12 +68,7 @@ class Memory:
         free = self._free[shape]
         if free:
             return free.pop()
-        if not self._pinned:
-            return np.empty(shape, np.uint8)
-        import torch
-
-        whole: Pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=True).numpy()
-        return whole
+        return memory(math.prod(shape), pinned=self._pinned).reshape(shape)
 
     def give(self, pixels: Pixels) -> None:
         """That of one picture by itself is not kept, for the next one has another size."""

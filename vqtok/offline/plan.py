@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from vqtok.errors import ConfigError, InputError, LoadError, VqtokError
 from vqtok.offline.stored import canonical
+from vqtok.types import code_dtype
 
 if TYPE_CHECKING:
     from vqtok.sources import Source
@@ -302,7 +303,7 @@ def make_plan(source: Source, tok: VisualTokenizer, options: Options) -> Plan:
         what=options.what,
         quantized=options.quantized,
         format=options.format,
-        dtype="uint16" if tok.codebook_size <= 1 << 16 else "uint32",
+        dtype="uint16" if code_dtype(tok.codebook_size).itemsize == 2 else "uint32",
         batch=batch,
         shard_size=size,
         shards=-(-len(source) // size),
@@ -363,7 +364,7 @@ def _row_bytes(source: Source, tok: VisualTokenizer, options: Options) -> int:
     places = -(-pixels // (stride[-2] * stride[-1]))
     if source.is_video:
         places *= -(-(clip_frames(options.clips) or OPEN_FRAMES) // stride[0])
-    codes = places * max(tok.vocab.depth, 1) * (2 if tok.codebook_size <= 1 << 16 else 4)
+    codes = places * max(tok.vocab.depth, 1) * code_dtype(tok.codebook_size).itemsize
     latents = places * tok.model.quantize.dim * 2
     return max(1, {"codes": codes, "latents": latents, "both": codes + latents}[options.what])
 

@@ -29,7 +29,6 @@ from serve_stubs import (
 
 from vqtok.preprocess import prepare
 from vqtok.serve.client import AsyncClient, Client
-from vqtok.serve.client.crew import Crew
 from vqtok.serve.client.retries import Patience
 from vqtok.serve.facts import Facts
 from vqtok.serve.wire import (
@@ -177,7 +176,8 @@ class FakeServer:
                 size = tuple(token.sizes[0].tolist())
                 rows.append(Row({"pixels": pixels_of(token.ids[0], size)}, size))
             else:
-                rows.append(Row({"pixels": pixels_of(codes_of_latents(token.values))}))
+                pixels = pixels_of(codes_of_latents(token.values), token.size)
+                rows.append(Row({"pixels": pixels}, token.size))
         return rows
 
 
@@ -310,16 +310,11 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     found: list[float] = []
     now = [time.monotonic()]
 
-    def note(seconds: float) -> None:
+    async def note(seconds: float) -> None:
         found.append(seconds)
         now[0] += seconds
 
-    async def later(client: AsyncClient, seconds: float) -> None:
-        note(seconds)
-
-    monkeypatch.setattr(Crew, "_sleep", lambda crew, seconds: note(seconds))
-    monkeypatch.setattr(AsyncClient, "_sleep", later)
-    patience = partial(Patience, clock=lambda: now[0], jitter=lambda: 0.5)
+    patience = partial(Patience, clock=lambda: now[0], jitter=lambda: 0.5, sleep=note)
     monkeypatch.setattr("vqtok.serve.client.core.Patience", patience)
     return found
 

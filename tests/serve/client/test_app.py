@@ -75,7 +75,7 @@ def test_there_and_back(client: Any) -> None:
     expected = [
         latents_of(corners(prepare(s, FACTS.preprocess).pixels, False)) for s in sources[:3]
     ]
-    assert all(map(np.array_equal, latents, expected))
+    assert all(map(np.array_equal, (one.values for one in latents), expected))
     assert all(map(np.array_equal, client.decode(latents, output_type="np"), shown[:3]))
 
 
@@ -91,7 +91,10 @@ def test_pictures_that_keep_their_size(app: Served, connect: Any) -> None:
     assert [one.shape for one in found] == [(32, 64, 3), (16, 32, 3), (64, 64, 3)]
     found = client.reconstruct(sources, output_type="np")
     assert [one.shape for one in found] == [(32, 64, 3), (16, 32, 3), (64, 64, 3)]
-    assert [one.shape for one in client.latents(sources)] == [(2, 2, 4), (2, 1, 2), (2, 4, 4)]
+    latents = client.latents(sources)
+    assert [one.values.shape for one in latents] == [(2, 2, 4), (2, 1, 2), (2, 4, 4)]
+    back = client.decode(latents, output_type="np")
+    assert all(map(np.array_equal, back, found))
 
 
 def test_clips(app: Served, connect: Any) -> None:
@@ -106,6 +109,8 @@ def test_clips(app: Served, connect: Any) -> None:
         np.array_equal(f, pixels_of(one.ids[0])) for f, one in zip(found, codes, strict=True)
     )
     assert np.array_equal(client.reconstruct(clips[1], output_type="np"), found[1])
+    odd = picture(3, (FRAMES + 1, 32, 32))
+    assert client.decode(client.latents(odd), output_type="np").shape == odd.shape
     still = client.encode(clips[0][0])
     assert still.sizes.tolist() == [[1, 32, 32]]
 
@@ -142,6 +147,7 @@ def test_a_key_that_is_another(app: Served, connect: Any) -> None:
         connect(app.url, api_key="wrong").encode(picture())
     assert (error.value.status, error.value.code) == (401, "unauthorized")
     connect(app.url, api_key="wrong").wait_until_ready(5)
+    connect(app.url, api_key="secret\n").model()
 
 
 def test_a_codec_over_the_app(app: Served) -> None:

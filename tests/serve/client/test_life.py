@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import os
 import signal
 import subprocess
@@ -20,6 +22,12 @@ from vqtok.errors import ServiceError
 from vqtok.serve import AsyncClient, Client
 
 PICTURES = [picture(seed, (32, 32)) for seed in range(8)]
+
+
+def under_way(client: Client) -> list[Any]:
+    """What the client's loop does now, besides waiting for its own end."""
+    loop = client._backgrounds[os.getpid()].loop()
+    return [task for task in asyncio.all_tasks(loop) if "_until" not in repr(task)]
 
 
 def own_threads() -> list[str]:
@@ -73,13 +81,13 @@ def interrupted(condition: Any) -> Iterator[None]:
         other.join()
 
 
-def test_an_interrupt_leaves_no_threads(server: Any) -> None:
+def test_an_interrupt_leaves_no_tasks(server: Any) -> None:
     with Client(server.url, per_request=1) as client:
         client.encode(PICTURES)
         with hanging(server):
             with interrupted(lambda: server.now == 4):
                 client.encode(PICTURES)
-            assert own_threads() == []
+            assert under_way(client) == []
         server.script.clear()
         assert len(client.encode(PICTURES)) == 8
 
@@ -90,7 +98,7 @@ def test_an_interrupt_during_pauses(server: Any, told: Any) -> None:
         server.script.extend([told(503, retry_after="20")] * 8)
         with interrupted(lambda: len(server.posts) == 4):
             client.encode(PICTURES)
-        assert own_threads() == []
+        assert under_way(client) == []
 
 
 def test_results_that_nobody_takes(server: Any) -> None:
@@ -100,7 +108,93 @@ def test_results_that_nobody_takes(server: Any) -> None:
         with hanging(server):
             next(found)
             found.close()
-            assert own_threads() == []
+            assert under_way(client) == []
+
+
+def test_an_interrupt_in_the_callers_own_iterator(server: Any) -> None:
+    def pictures() -> Iterator[Any]:
+        yield PICTURES[0]
+        raise KeyboardInterrupt
+
+    with Client(server.url, per_request=1) as client:
+        client.model()
+        with hanging(server):
+            with pytest.raises(KeyboardInterrupt):
+                client.encode(pictures())
+            assert under_way(client) == []
+
+
+def test_an_iterator_that_is_forgotten(server: Any) -> None:
+    with Client(server.url, per_request=1) as client:
+        found = client.encode_many(iter(PICTURES))
+        next(found)
+        with hanging(server):
+            next(found)
+            client._backgrounds[os.getpid()].loop().call_soon_threadsafe(found.close)
+            wait_for(lambda: not under_way(client))
+
+
+def test_a_client_that_is_forgotten(server: Any) -> None:
+    client = Client(server.url)
+    client.encode(PICTURES[0])
+    assert len(own_threads()) == 1
+    del client
+    gc.collect()
+    assert own_threads() == []
+
+
+def test_a_client_that_is_closed_while_others_wait(server: Any) -> None:
+    said = f"this client of {server.url} is closed; make a new one"
+    with Client(server.url, per_request=1) as client, hanging(server):
+        found = client.encode_many(iter(PICTURES))
+        told: list[str] = []
+
+        def wait() -> None:
+            with pytest.raises(ServiceError) as error:
+                next(found)
+            told.append(str(error.value))
+
+        thread = threading.Thread(target=wait)
+        thread.start()
+        wait_for(lambda: server.now == 4)
+        client.close()
+        thread.join()
+        assert told == [said]
+        assert own_threads() == []
+
+
+def test_an_iterator_of_a_client_that_is_closed(server: Any) -> None:
+    with Client(server.url, per_request=1) as client:
+        found = client.encode_many(iter(PICTURES))
+        next(found)
+    with pytest.raises(ServiceError) as error:
+        next(found)
+    assert str(error.value) == f"this client of {server.url} is closed; make a new one"
+    assert own_threads() == []
+
+
+def test_results_that_no_loop_takes(server: Any, caplog: pytest.LogCaptureFixture) -> None:
+    kept = []
+
+    async def main() -> None:
+        async with AsyncClient(server.url, per_request=1) as client:
+            kept.append(client.encode_many(iter(PICTURES)))
+            await anext(kept[0])
+
+    asyncio.run(main())
+    assert caplog.records == []
+
+
+def test_a_process_may_end_without_closing(server: Any) -> None:
+    work = f"""
+import numpy
+from vqtok.serve import Client
+client = Client({server.url!r}, per_request=1)
+found = client.encode_many(numpy.zeros((32, 32, 3), "uint8") for _ in range(9))
+print(next(found).ids.shape)
+"""
+    done = subprocess.run([sys.executable, "-c", work], capture_output=True, text=True, timeout=30)
+    assert (done.stdout, done.stderr, done.returncode) == ("(1, 2, 2)\n", "", 0)
 
 
 def test_a_failure_ends_what_else_is_under_way(server: Any, refuse: Any) -> None:
@@ -109,7 +203,7 @@ def test_a_failure_ends_what_else_is_under_way(server: Any, refuse: Any) -> None
         refusing = refuse(401, "unauthorized", PICTURES[0].tobytes())
         with hanging(server, refusing), pytest.raises(ServiceError, match="401 unauthorized"):
             client.encode(PICTURES)
-        assert own_threads() == []
+        assert under_way(client) == []
 
 
 def test_cancelling_leaves_no_tasks(server: Any) -> None:
@@ -167,6 +261,23 @@ def test_a_fork_takes_no_connection_of_its_parent(server: Any) -> None:
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         assert client.encode(PICTURES[0]) == codes
         assert len(server.sockets) == 2
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_fork_takes_no_iterator_of_its_parent(server: Any) -> None:
+    with Client(server.url, per_request=1) as client:
+        found = client.encode_many(iter(PICTURES))
+        next(found)
+        child = os.fork()
+        if not child:
+            signal.alarm(10)
+            with contextlib.suppress(ServiceError):
+                next(found)
+                os._exit(1)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert len(list(found)) == 7
 
 
 BLOCKED = """

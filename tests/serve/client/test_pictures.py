@@ -138,6 +138,60 @@ def test_an_iterator_is_read_at_once_in_order_and_bounded(server: Any, connect: 
     assert server.at_once <= 3
 
 
+def test_an_iterator_may_wait_for_an_event_loop(server: Any) -> None:
+    import asyncio
+    import threading
+
+    from vqtok.serve import AsyncClient
+
+    async def main() -> list[Codes]:
+        event = threading.Event()
+
+        def pictures() -> Iterator[Any]:
+            yield WIDE
+            assert event.wait(10), "the loop is held up"
+            yield WIDE
+
+        async with AsyncClient(server.url) as client:
+            doing = asyncio.create_task(client.encode(pictures()))
+            while not server.asked:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
+            event.set()
+            return await doing
+
+    assert asyncio.run(main()) == [expected(WIDE)] * 2
+
+
+def test_an_iterator_runs_in_the_thread_that_asks(server: Any) -> None:
+    import threading
+
+    from vqtok.serve import Client
+
+    threads = set()
+
+    def pictures() -> Iterator[Any]:
+        for _ in range(3):
+            threads.add(threading.current_thread())
+            yield WIDE
+
+    with Client(server.url, per_request=1) as client:
+        assert len(client.encode(pictures())) == len(list(client.encode_many(pictures()))) == 3
+    assert threads == {threading.current_thread()}
+
+
+def test_an_iterator_that_fails(server: Any, connect: Any) -> None:
+    def pictures() -> Iterator[Any]:
+        yield WIDE
+        raise KeyError("mine")
+
+    client = connect(server, per_request=1)
+    with pytest.raises(KeyError, match="mine"):
+        client.encode(pictures())
+    with pytest.raises(KeyError, match="mine"):
+        list(client.encode_many(pictures()))
+
+
 def test_order_is_kept_whatever_comes_first(server: Any, connect: Any) -> None:
     import time
 
@@ -173,6 +227,28 @@ def test_a_request_that_is_too_large_for_somebody_is_halved(
     pictures = [picture(seed, (32, 32)) for seed in range(8)]
     assert connect(server).encode(pictures) == [expected(one) for one in pictures]
     assert [len(one.body) // 3072 for one in server.posts] == [8, 4, 2, 2, 4, 2, 2]
+
+
+def test_pixels_of_one_shape_are_not_halved_for_their_size(
+    server: Any, connect: Any, told: Any
+) -> None:
+    pictures = [picture(seed, (32, 32)) for seed in range(8)]
+    said = "picture 0 is 32 wide and 32 high; at most 9 pixels are taken"
+    server.script.extend([told(413, "too_many_pixels", said)] * 20)
+    found = connect(server).encode(pictures, on_error="return")
+    assert [str(one) for one in found] == [
+        said.replace("picture 0", f"picture {index}") for index in range(8)
+    ]
+    assert len(server.posts) == 1
+
+
+def test_one_of_many_with_too_many_pixels_is_found(server: Any, connect: Any, refuse: Any) -> None:
+    pictures = [picture(seed, (32, 32)) for seed in range(3)] + [picture(9, (48, 32))]
+    server.script.extend([refuse(413, "too_many_pixels", pictures[3].tobytes())] * 20)
+    found = connect(server).encode(pictures, on_error="return")
+    assert found[:3] == [expected(one) for one in pictures[:3]]
+    assert str(found[3]) == "picture 3: it is refused"
+    assert len(server.posts) == 5
 
 
 def test_later_requests_are_made_smaller_at_once(server: Any, connect: Any, told: Any) -> None:
@@ -360,11 +436,60 @@ def test_a_code_out_of_range_is_the_codes_fault(server: Any, connect: Any) -> No
     with pytest.raises(CodesError) as error:
         client.decode([one.ids[0] for one in codes])
     assert str(error.value) == (
-        "codes of this tokenizer lie in [0, 4096); got some from 5000 to 5000"
+        "picture 1: the code at [0, 0] is 5000; codes of this tokenizer are 0 to 4095"
     )
 
 
-@pytest.mark.parametrize("given", [3, "a.npy", b"abc", None])
+def test_nested_lists_are_grids_as_http_has_it(server: Any, connect: Any) -> None:
+    client = connect(server)
+    grids = [[[5, 6], [7, 8]], [[1, 2], [3, 4]]]
+    one = client.decode(grids[0], output_type="np")
+    assert np.array_equal(one, pixels_of(np.array(grids[0])))
+    for several in (grids, tuple(grids), [grids[0], np.array(grids[1])]):
+        found = client.decode(several, output_type="np")
+        assert isinstance(found, list)
+        assert all(map(np.array_equal, found, map(pixels_of, map(np.array, grids))))
+    other = [[[5]], [[1, 2]]]
+    found = client.decode(other, output_type="np")
+    assert [one.shape for one in found] == [(16, 16, 3), (16, 32, 3)]
+
+
+AXES = "of one picture have 2 axes here, those of several 3; got the shape"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ([607], f"codes {AXES} (1,)"),
+        ([[[[1]]]], f"codes {AXES} (1, 1, 1, 1)"),
+        ([[5, 6], [7]], "a grid of codes is rows of one length, and these are not"),
+        ([[5, "a"]], "codes are rows of whole numbers; got <U21"),
+        ([[5, 4096]], "the code at [0, 1] is 4096; codes of this tokenizer are 0 to 4095"),
+        (
+            [[[5]], [[-1]]],
+            "picture 1: the code at [0, 0] is -1; codes of this tokenizer are 0 to 4095",
+        ),
+        (
+            np.full((2, 1, 1), 5000),
+            "picture 0: the code at [0, 0] is 5000; codes of this tokenizer are 0 to 4095",
+        ),
+        (
+            np.zeros((16, 16)),
+            "latents of one picture have 3 axes here, those of several 4; got the shape (16, 16); "
+            "codes are whole numbers, and these are float64",
+        ),
+    ],
+    ids=range(8),
+)
+def test_arrays_and_lists_that_are_no_codes(
+    server: Any, connect: Any, given: Any, said: str
+) -> None:
+    with pytest.raises(CodesError) as error:
+        connect(server).decode(given)
+    assert str(error.value) == said
+
+
+@pytest.mark.parametrize("given", [True, "a.npy", b"abc", None])
 def test_what_is_no_grid(server: Any, connect: Any, given: Any) -> None:
     for codes in (given, [given]):
         with pytest.raises(CodesError) as error:
@@ -377,12 +502,28 @@ def test_latents_and_back(server: Any, connect: Any) -> None:
     sources = [picture(seed, (32, 32)) for seed in range(2)]
     shown = [latents_of(corners(one, False)) for one in sources]
     found = client.latents(sources)
-    assert all(map(np.array_equal, found, shown))
-    assert np.array_equal(client.latents(sources[0]), shown[0])
+    assert all(map(np.array_equal, (one.values for one in found), shown))
+    assert [one.size for one in found] == [(32, 32)] * 2
+    assert np.array_equal(client.latents(sources[0]).values, shown[0])
     back = client.decode(found, output_type="np")
     again = [pixels_of(one.ids[0]) for one in client.encode(sources)]
     assert all(map(np.array_equal, back, again))
     assert np.array_equal(client.decode(found[0], output_type="np"), again[0])
+    assert np.array_equal(client.decode(found[0].values, output_type="np"), again[0])
+
+
+def test_latents_remember_their_size(serve: Any, connect: Any) -> None:
+    clip, wide = picture(1, (FRAMES + 1, 32, 32)), picture(1, (40, 70))
+    for facts, source in (
+        (stub_facts(size=32, video=True), clip),
+        (stub_facts(size=None), wide),
+    ):
+        with serve(facts) as server:
+            client = connect(server)
+            back = client.decode(client.latents(source), output_type="np")
+            assert np.array_equal(back, client.reconstruct(source, output_type="np"))
+            (alone,) = client.decode([client.latents(source)], output_type="np")
+            assert np.array_equal(alone, back)
 
 
 def test_reconstructions(server: Any, connect: Any) -> None:

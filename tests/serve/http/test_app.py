@@ -6,7 +6,7 @@ import asyncio
 
 import httpx
 import pytest
-from serve_bodies import raw, told
+from serve_bodies import RAW, raw, told
 from serve_stubs import StubEngine, picture, stub_facts
 
 from vqtok.serve.board import Phase
@@ -157,8 +157,8 @@ def test_a_wrong_key_is_refused(serve, headers, said):
 
 
 def test_a_key_may_have_any_letters(serve):
-    url = serve(api_key="schl\u00fcssel").url
-    headers = {"x-api-key": "schl\u00fcssel".encode()}
+    url = serve(api_key="~Key/+=:1.2").url
+    headers = {"x-api-key": "~Key/+=:1.2"}
     assert httpx.get(url + "/v1/model", headers=headers).status_code == 200
 
 
@@ -178,6 +178,8 @@ def test_every_answer_of_a_model_names_its_fingerprint(serve):
         httpx.post(url + "/v1/encode", **raw(picture())),
         httpx.post(url + "/v1/decode", content=b"x"),
         httpx.get(url + "/v1/encode"),
+        httpx.get(url + "/v1/models/stub/nowhere"),
+        httpx.get(serve(api_key="k").url + "/v1/model"),
     ]
     prints = {answer.headers["x-vqtok-fingerprint"] for answer in answers}
     parts = "".join(
@@ -299,3 +301,40 @@ def test_other_protocols_are_turned_away(serve):
         assert sent == ["websocket.close"]
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        (
+            "ouput=latents",
+            "there is no parameter called 'ouput'. Did you mean 'output'? Known: format, output.",
+        ),
+        ("output=codes&output=latents", "output is there 2 times; give it once"),
+    ],
+)
+def test_a_parameter_that_is_not_known_or_twice_there(serve, query, said):
+    refused = httpx.post(f"{serve().url}/v1/encode?{query}", **raw(picture()))
+    assert told(refused) == (400, "bad_request", said)
+    for verb in ("decode", "reconstruct"):
+        refused = httpx.post(f"{serve().url}/v1/{verb}?output=codes", **raw(picture()))
+        assert told(refused)[:2] == (400, "bad_request")
+
+
+def test_a_header_that_comes_twice(serve):
+    sent = raw(picture())
+    named = [*sent["headers"].items()]
+    both = [*((n, v) for n, v in named if n != "accept"), ("accept", "text/x"), ("accept", RAW)]
+    for headers in (both, [*both[:-2], both[-1], both[-2]]):
+        answer = httpx.post(serve().url + "/v1/encode", content=sent["content"], headers=headers)
+        assert (answer.status_code, answer.headers["content-type"]) == (200, RAW)
+
+
+def test_a_page_may_send_what_an_answer_has(serve):
+    url = serve(cors=("https://good.example",)).url
+    asks = {"origin": "https://good.example", "access-control-request-method": "POST"}
+    told_of = httpx.options(url + "/v1/decode", headers=asks).headers
+    allowed = set(told_of["access-control-allow-headers"].split(", "))
+    shown = httpx.post(url + "/v1/encode", **raw(picture(), origin="https://good.example")).headers
+    ours = {name for name in shown["access-control-expose-headers"].split(", ") if "vqtok" in name}
+    assert ours <= allowed

@@ -16,7 +16,8 @@ from vqtok.serve.slab import Op
 
 GRID = np.random.default_rng(1).integers(0, 4096, (16, 16)).astype(np.uint16)
 MANY = np.random.default_rng(2).integers(0, 4096, (5, 16, 16)).astype(np.uint16)
-JSON = {"content-type": "application/json"}
+JSON_TYPE = "application/json"
+JSON = {"content-type": JSON_TYPE}
 
 
 def body(codes, **headers):
@@ -125,6 +126,36 @@ def test_what_is_no_codes_is_told_so(serve, content, expected):
     assert told(answer)[:2] == expected
 
 
+def test_several_pictures_are_why_there_is_no_png(serve):
+    url = serve().url + "/v1/decode"
+    two = json.dumps({"codes": MANY[:2].tolist()}).encode()
+    said = (
+        "image/png holds one picture, and these are 2: ask for application/json, "
+        "application/safetensors, application/x-npy, application/octet-stream, or send them one by "
+        "one"
+    )
+    for query, accept in (("?format=png", {}), ("", {"accept": "image/png"})):
+        refused = httpx.post(url + query, content=two, headers={**JSON, **accept})
+        assert told(refused) == (406, "not_acceptable", said)
+    again = httpx.post(
+        url.replace("decode", "reconstruct"), **raw(np.stack([picture()] * 2), accept="image/png")
+    )
+    assert told(again) == (406, "not_acceptable", said)
+    neither = httpx.post(url, content=two, headers={**JSON, "accept": "text/html"})
+    assert told(neither)[2].endswith("; Accept asks for 'text/html'")
+
+
+def test_raw_codes_need_no_dtype_and_lines_are_taken(serve):
+    url = serve().url + "/v1/decode"
+    plain = body(GRID)
+    del plain["headers"]["x-vqtok-dtype"]
+    assert np.array_equal(read(httpx.post(url, **plain))[0], pixels_of(GRID))
+    lines = "".join(json.dumps({"codes": one.tolist()}) + "\n" for one in MANY)
+    headers = {"content-type": "application/jsonl", "accept": RAW}
+    answer = httpx.post(url, content=lines.encode(), headers=headers)
+    assert np.array_equal(read(answer), [pixels_of(one) for one in MANY])
+
+
 def test_a_grid_that_is_larger_than_is_made_here(serve):
     large = np.zeros((128, 128), np.uint16)
     url = serve(max_area=1 << 20).url
@@ -171,6 +202,33 @@ def test_a_client_that_has_the_answer_is_told_so(serve):
     other = httpx.post(url + "/v1/decode", **body(GRID, if_none_match='"x"'))
     assert other.status_code == 200
     assert decodes(engine) == 2
+
+
+def test_any_answer_is_one_that_a_client_has(serve):
+    engine = StubEngine()
+    answer = httpx.post(serve(engine).url + "/v1/decode", **body(GRID, if_none_match="*"))
+    assert (answer.status_code, answer.content) == (304, b"")
+    assert decodes(engine) == 0
+
+
+def test_paths_with_and_without_a_name_keep_the_same_answers(serve):
+    engine = StubEngine()
+    url = serve(engine).url
+    httpx.post(url + "/v1/decode", **body(GRID))
+    httpx.post(url + "/v1/models/stub/decode", **body(GRID))
+    assert decodes(engine) == 1
+
+
+@pytest.mark.parametrize("part", ["preprocess", "encoder"])
+def test_an_etag_is_of_every_byte(serve, part):
+    print_ = stub_facts().fingerprint.to_dict() | {part: "f" * 64}
+    other = stub_facts(fingerprint=type(stub_facts().fingerprint).from_dict(print_))
+    answers = [
+        httpx.post(serve(StubEngine(facts)).url + "/v1/decode", **body(GRID, accept=JSON_TYPE))
+        for facts in (stub_facts(), other)
+    ]
+    assert answers[0].content != answers[1].content
+    assert answers[0].headers["etag"] != answers[1].headers["etag"]
 
 
 def test_an_etag_changes_with_the_decoder_and_the_medium(serve):

@@ -7,6 +7,7 @@ import re
 import threading
 
 import httpx
+import numpy as np
 from serve_bodies import raw
 from serve_stubs import StubEngine, picture
 
@@ -21,7 +22,9 @@ def logged(served, capfd):
 
 def test_a_request_is_a_line(serve, capfd):
     served = serve(log="json")
-    answer = httpx.post(served.url + "/v1/encode?x=secret", **raw(picture(), x_request_id="job-1"))
+    answer = httpx.post(
+        served.url + "/v1/encode?format=raw", **raw(picture(), x_request_id="job-1")
+    )
     httpx.get(served.url + "/" + "n" * 300, headers={"x-api-key": "secret"})
     first, second = logged(served, capfd)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", first.pop("time"))
@@ -66,3 +69,29 @@ def test_requests_and_pictures_are_counted(serve):
         assert line in text
     assert "nobody" not in text
     assert 'vqtok_request_seconds_count{model="stub",op="encode"} 2.0' in text
+
+
+def test_kept_answers_count_and_what_was_cut_short(serve):
+    served = serve(slots=1)
+    codes = {"codes": [[0] * 16] * 16}
+    for _ in range(3):
+        etag = httpx.post(served.url + "/v1/decode", json=codes).headers["etag"]
+    httpx.post(served.url + "/v1/decode", json=codes, headers={"if-none-match": etag})
+    many = raw(np.stack([picture(seed) for seed in range(4)]))
+    httpx.post(served.url + "/v1/encode", **many | {"content": iter([many["content"][:-5]])})
+    text = httpx.get(served.url + "/metrics").text
+    for line in (
+        'vqtok_pictures_total{code="200",model="stub",op="decode"} 3.0',
+        'vqtok_pictures_total{code="304",model="stub",op="decode"} 1.0',
+        'vqtok_pictures_total{code="400",model="stub",op="encode"} 4.0',
+        'vqtok_request_seconds_count{model="stub",op="decode"} 4.0',
+        'vqtok_request_seconds_count{model="stub",op="encode"} 1.0',
+    ):
+        assert line in text
+
+
+def test_refused_requests_take_time_too(serve):
+    served = serve(slots=1)
+    httpx.post(served.url + "/v1/encode", content=b"x", headers={"content-type": "text/plain"})
+    text = httpx.get(served.url + "/metrics").text
+    assert 'vqtok_request_seconds_count{model="stub",op="encode"} 1.0' in text

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import struct
 import threading
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -211,8 +213,61 @@ def test_a_bomb_is_refused_by_its_header(serve):
     assert told(refused) == (
         413,
         "too_many_pixels",
-        "the picture is 3000 wide and 3000 high; at most 1,000,000 pixels are taken",
+        "the picture is 3000 wide and 3000 high; at most 1,000,000 pixels are taken here "
+        "(max_pixels; the option --max-pixels)",
     )
+
+
+def test_what_pillow_itself_refuses_is_told_with_the_limit_here(serve):
+    chunks = (
+        b"IHDR" + struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0),
+        b"IDAT" + zlib.compress(b""),
+    )
+    bomb = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(one) - 4) + one + struct.pack(">I", zlib.crc32(one)) for one in chunks
+    )
+    for engine in (None, StubEngine(stub_facts(size=None))):
+        refused = httpx.post(
+            serve(engine).url + "/v1/encode", content=bomb, headers={"content-type": "image/png"}
+        )
+        assert told(refused) == (
+            413,
+            "too_many_pixels",
+            "the picture has more than the 50,000,000 pixels that are taken here (max_pixels; the "
+            "option --max-pixels)",
+        )
+
+
+def test_a_picture_that_does_not_fit_is_one_all_the_same(serve):
+    long = np.zeros((20, 5000, 3), np.uint8)
+    native = serve(StubEngine(stub_facts(size=None))).url
+    too_small = "1 wide and 1 high; policy 'native' needs at least one cell of 16 x 16 pixels"
+    for url, pixels, said in (
+        (serve().url, long, "5000 wide and 20 high; one side is at most 200 times the other"),
+        (native, long[:1, :1], too_small),
+    ):
+        for body in (
+            raw(pixels),
+            {"content": png(pixels), "headers": {"content-type": "image/png"}},
+        ):
+            expected = (422, "picture_does_not_fit", f"the picture is {said}")
+            assert told(httpx.post(url + "/v1/encode", **body)) == expected
+
+
+@pytest.mark.parametrize("headers", [{}, {"content-type": RAW}, {"content-type": "image/*"}])
+def test_a_picture_is_known_by_its_first_bytes(serve, headers):
+    pixels = picture(4)
+    answer = httpx.post(serve().url + "/v1/encode", content=png(pixels), headers=headers)
+    assert answer.json()["pictures"][0]["codes"] == codes(pixels).tolist()
+    assert answer.content.endswith(b"}\n")
+
+
+def test_a_form_of_fields_is_refused_with_a_hint(serve):
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    refused = httpx.post(serve().url + "/v1/encode", content=png(picture()), headers=form)
+    assert refused.content.endswith(b"}\n")
+    assert told(refused)[:2] == (415, "unsupported_media_type")
+    assert "curl --data-binary" in told(refused)[2]
 
 
 def test_what_keeps_its_size_must_fit_a_slot(serve):

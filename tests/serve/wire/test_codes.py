@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -155,6 +156,41 @@ def test_safetensors_is_what_other_libraries_read() -> None:
     assert headers["x-vqtok-status"] == "200,400,200"
 
 
+def test_safetensors_of_arrays_in_any_order_of_memory() -> None:
+    values = np.arange(24).reshape(4, 2, 3)
+    for count in (1, 2):
+        for array in (
+            np.asfortranarray(values, np.float32),
+            values.astype(">f4"),
+            np.asfortranarray(values.astype("<f4").repeat(2, 0))[::2],
+        ):
+            rows = [Row({"latents": array})] * count
+            body, _ = write_tokens(rows, Head(PRINT), SAFETENSORS, main="latents")
+            found = safetensors.numpy.load(body)["latents"]
+            assert np.array_equal(found, [values] * count)
+    rows = [Row({"latents": np.asfortranarray(values[:, :, :n], np.float32)}) for n in (2, 3)]
+    body, _ = write_tokens(rows, Head(PRINT), SAFETENSORS, main="latents")
+    assert np.array_equal(safetensors.numpy.load(body)["latents.1"], values)
+
+
+def test_sizes_that_are_not_known_are_not_told() -> None:
+    codes = codes_of([[1, 2]], space())
+    assert row_of(codes).size == ()
+    for media in CARRIERS:
+        body, headers = write_tokens([row_of(codes)], head_of(codes), media)
+        assert "x-vqtok-sizes" not in headers
+        assert read_tokens(headers, body, space(), LIMITS) == [codes]
+
+
+def test_what_is_said_once_is_written_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [Row({"codes": np.array([[0, 15]], np.uint16)}, (16, 48))]
+    head = Head(PRINT, PRINT.codebook, 16)
+    _, first = write_tokens(rows, head, RAW)
+    monkeypatch.setattr("vqtok.serve.wire.headers.print_text", None)
+    monkeypatch.setattr("vqtok.serve.wire.headers.sizes_text", None)
+    assert write_tokens(rows, head, RAW)[1] == first
+
+
 # --- what people send ----------------------------------------------------------------------------
 
 
@@ -193,3 +229,32 @@ def test_arrays_of_other_whole_numbers_are_taken() -> None:
     fortran = npy(np.asfortranarray([[1, 2], [3, 4]]))
     (back,) = read_codes({"content-type": NPY}, fortran, space(), LIMITS)
     assert back == codes_of([[1, 2], [3, 4]], space())
+
+
+def test_raw_codes_are_of_the_codebooks_dtype_where_no_header_tells() -> None:
+    headers = {"content-type": RAW, "x-vqtok-shape": "1,2"}
+    for size, dtype in ((16, "<u2"), (1 << 17, "<u4")):
+        there = replace(space(), codebook_size=size)
+        (found,) = read_tokens(headers, np.array([3, 5], dtype).tobytes(), there, LIMITS)
+        assert found == codes_of([[3, 5]], there)
+
+
+@pytest.mark.parametrize("media", ["application/jsonl", "application/x-ndjson"])
+def test_lines_are_pictures(media: str) -> None:
+    line = (
+        '{"key":"a","size":[2,4],"grid":[1,2],"codebook":"","precision":"ieee32","codes":[[1,2]]}'
+    )
+    body = f"{line}\n\n{line}\n".encode()
+    sizes = np.array([[2, 4]], np.int32)
+    one = codes_of([[1, 2]], space(), sizes=sizes)
+    assert read_tokens({"content-type": media}, body, space(), LIMITS) == [one, one]
+
+
+def test_what_codes_are_in_can_be_told_by_their_first_bytes() -> None:
+    one = codes_of([[1, 2]], space())
+    for media in (JSON, NPY, SAFETENSORS):
+        body, headers = write_tokens([row_of(one)], Head(), media)
+        for vague in ({}, {"content-type": RAW}):
+            left = {name: text for name, text in headers.items() if name != "x-vqtok-shape"}
+            del left["content-type"]
+            assert read_tokens({**left, **vague}, body, space(), LIMITS) == [one]

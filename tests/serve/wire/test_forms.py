@@ -130,3 +130,18 @@ def test_forms_that_are_none(headers: Any, body: bytes, code: str, message: str)
     with pytest.raises(WireError) as error:
         read_pictures(headers, body, LIMITS)
     assert (error.value.code, str(error.value)) == (code, message)
+
+
+@pytest.mark.parametrize(
+    ("filename", "name"),
+    [
+        ("filename*=UTF-8''c%20%C3%BC.png", "picture 0 (c \u00fc.png)"),
+        ("filename=\"_.png\"; filename*=utf-8'en'%E7%8C%AB.png", "picture 0 (\u732b.png)"),
+        ("filename*=ISO-8859-1''%FC.png", "picture 0 (\u00fc.png)"),
+        ("filename*=UTF-8''", "picture 0"),
+    ],
+)
+def test_names_of_any_letters(filename: str, name: str) -> None:
+    disposition = f'Content-Disposition: form-data; name="a"; {filename}\r\n\r\n'
+    (upload,) = read_pictures(*form(disposition.encode() + png()), LIMITS)
+    assert (upload.name, upload.data) == (name, png())

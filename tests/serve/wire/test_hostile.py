@@ -226,8 +226,8 @@ def raw(shape: str = "1,2", dtype: str = "uint16", **more: str) -> dict[str, str
             "missing_header: raw numbers do not tell their shape: add the header x-vqtok-shape",
         ),
         (
-            {"content-type": RAW, "x-vqtok-shape": "1,2"},
-            "missing_header: raw numbers do not tell their dtype: add the header x-vqtok-dtype",
+            {"content-type": RAW, "x-vqtok-shape": "1,3"},
+            "truncated: uint16 numbers of the shape 1,3 take 6 bytes; got 4",
         ),
         *(
             (

@@ -54,7 +54,10 @@ def test_content_types(given_type: str, media: str, parameters: dict[str, str]) 
 
 
 CODES = "application/json, application/safetensors, application/x-npy, application/octet-stream"
-PICTURES = ", ".join(ACCEPTED)
+PICTURES = (
+    "pictures (image/jpeg, ...), clips (video/mp4, ...), application/octet-stream, "
+    "application/x-npy, application/safetensors, application/json, multipart/form-data"
+)
 
 
 @pytest.mark.parametrize(
@@ -88,6 +91,12 @@ PICTURES = ", ".join(ACCEPTED)
             CARRIERS,
             "unsupported_media_type",
             f"bodies of the type 'text/plain' are not taken here; this takes {CODES}",
+        ),
+        (
+            {"content-type": "image/heic"},
+            ACCEPTED,
+            "unsupported_media_type",
+            "HEIC is not taken; send JPEG, PNG or WebP",
         ),
         (
             {"content-type": "image/jpeg", "content-encoding": "gzip"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.numpy
 from wire_bodies import (
@@ -47,10 +48,57 @@ def test_files_of_other_kinds_reach_no_decoder(data: bytes) -> None:
     assert uploads[0].data == Failure(
         400,
         "not_a_picture",
-        "picture 0 (cat.png) is no picture in a format that is taken (jpeg, png, webp, gif, bmp, "
-        f"tiff, avif; clips: mp4, mov, webm, mkv, avi, mpeg): it {start}",
+        "picture 0 (cat.png) is in no format that is taken (jpeg, png, webp, gif, bmp, tiff, avif; "
+        f"clips: mp4, mov, webm, mkv, avi, mpeg): it {start}",
     )
     assert uploads[1].data == png()
+
+
+HEIC = (b"heic", b"heix", b"hevc", b"mif1")
+
+
+@pytest.mark.parametrize("brand", HEIC)
+@pytest.mark.parametrize("media", ["", "image/jpeg", "image/*", RAW])
+def test_heic_is_told_by_its_name(brand: bytes, media: str) -> None:
+    headers = {"content-type": media} if media else {}
+    body = b"\0\0\0\x18ftyp" + brand + b"\0\0\0\0mif1miaf" + bytes(50)
+    (upload,) = read_pictures(headers, body, LIMITS, video=True)
+    said = "the picture is HEIC, which is not taken; send JPEG, PNG or WebP"
+    assert upload.data == Failure(400, "not_a_picture", said)
+
+
+def test_avif_of_a_general_brand_is_no_heic() -> None:
+    body = b"\0\0\0\x18ftypmif1\0\0\0\0mif1avif" + bytes(50)
+    assert read_pictures({"content-type": "image/avif"}, body, LIMITS)[0] == (
+        body,
+        "the picture",
+        False,
+    )
+
+
+@pytest.mark.parametrize("headers", [{}, {"content-type": ""}, {"content-type": RAW}])
+def test_what_a_body_is_can_be_told_by_its_first_bytes(headers: dict[str, str]) -> None:
+    pixels = noise(2, 3, 3)
+    _, document = jsoned(images=[b64(png())])
+    assert read_pictures(headers, png(), LIMITS)[0].data == png()
+    assert read_pictures(headers, b"\n " + document, LIMITS)[0].data == png()
+    for body in (npy(pixels), safetensors.numpy.save({"pixels": pixels})):
+        found: Any = read_pictures(headers, body, LIMITS)[0].data
+        assert np.array_equal(found, pixels)
+
+
+def test_a_body_that_nobody_knows_is_refused() -> None:
+    with pytest.raises(WireError) as error:
+        read_pictures({}, b"hello", LIMITS)
+    assert (error.value.code, str(error.value)) == (
+        "unsupported_media_type",
+        "the request does not say what it sends; add -H 'content-type: image/jpeg': this takes "
+        "pictures (image/jpeg, ...), clips (video/mp4, ...), application/octet-stream, "
+        "application/x-npy, application/safetensors, application/json, multipart/form-data",
+    )
+    with pytest.raises(WireError) as encoding:
+        read_pictures({"content-encoding": "gzip"}, png(), LIMITS)
+    assert encoding.value.code == "unsupported_encoding"
 
 
 @pytest.mark.parametrize("video", [False, True])
@@ -141,7 +189,7 @@ def test_pictures_in_json_that_are_none(fields: Any, message: str) -> None:
         ),
         (
             {"content-type": RAW},
-            b"",
+            b"x",
             "missing_header",
             "raw pixels do not tell their shape; for a file send its own content-type instead: add "
             "the header x-vqtok-shape",
@@ -168,7 +216,7 @@ def test_pictures_in_json_that_are_none(fields: Any, message: str) -> None:
         (
             raw("99999,99999,3"),
             b"",
-            "too_large",
+            "too_many_pixels",
             "the picture is 99999 wide and 99999 high, 9999800001 pixels; at most 1000 are taken",
         ),
         (

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import errno
-import socket
+import gc
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from vqtok.errors import ConfigError
 from vqtok.extras import require
-from vqtok.serve.lit.family import cores, say
+from vqtok.serve.lit.family import cores
+from vqtok.serve.lit.ports import check_port
+from vqtok.serve.lit.streams import hold_descriptors, say
 from vqtok.serve.lit.supervise import Signals, Stopped
 
 if TYPE_CHECKING:
     from vqtok.serve.engine import Engine
     from vqtok.serve.facts import Facts
-    from vqtok.serve.line import Line
     from vqtok.serve.lit.server import Server
     from vqtok.serve.settings import ModelSettings, ServeSettings
 
@@ -36,11 +36,14 @@ def run(settings: ServeSettings, loads: Loads | None = None) -> int:
     loads  name in paths -> what the model is, and what makes its engine on a device: picklable, for
            workers are spawned. By default the tokenizers of `settings.models`
     """
-    with Signals() as signals:
+    with hold_descriptors(), Signals() as signals:
         try:
-            return _run(settings, loads, signals)
+            status = _run(settings, loads, signals)
         except Stopped:
-            return 0
+            status = 0
+        if not status:
+            say("stopped")
+        return status
 
 
 def _run(settings: ServeSettings, loads: Loads | None, signals: Signals) -> int:
@@ -50,30 +53,22 @@ def _run(settings: ServeSettings, loads: Loads | None, signals: Signals) -> int:
         raise ConfigError("a server forks its API processes, which Windows cannot; use WSL")
     if not (loads or settings.models):
         raise ConfigError("there is no tokenizer to serve; name one")
-    _check_port(settings.host, settings.port)
+    from vqtok.serve.lit.descriptors import allow_files
+
+    check_port(settings.host, settings.port)
     devices = _devices(settings, check=loads is None)
+    each = len(devices) * settings.workers_per_device
+    allow_files(settings, len(loads or settings.models), each)
     found = loads or {name: _load(name, one, settings) for name, one in settings.models.items()}
+    # Their weights are held by circles. What is left stays, here and in forked processes: to look
+    # through it at the end took two seconds.
+    gc.collect()
+    gc.freeze()
     server = _server(found, settings, devices, signals)
     try:
         return server.serve()
     finally:
         server.supervisor.kill()
-
-
-def _check_port(host: str, port: int) -> None:
-    """Raises where nobody can listen there, before a model is loaded for it."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        with socket.socket(family) as trial:
-            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            trial.bind((host, port))
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise ConfigError(
-                f"port {port} of {host} is another program's; name one that is free, such as "
-                f"--port {port + 1 if port < 65535 else 8000}"
-            ) from error
-        raise ConfigError(f"nobody can listen at {host}, port {port}: {error.strerror}") from error
 
 
 def _load(
@@ -87,7 +82,7 @@ def _load(
     # Of a pool of threads a fork would copy none, and wait for them.
     torch.set_num_threads(1)
     say(f"loading {model.tokenizer}")
-    padding = "full" if settings.deterministic else "auto"
+    padding = "alone" if settings.deterministic else "auto"
     load = Load(name=name, padding=padding, max_batch=settings.max_batch, **dict(model))
     facts = load.describe()
     return facts, load.of(facts)
@@ -134,11 +129,14 @@ def _server(
     from vqtok.serve.board import Board
     from vqtok.serve.desk import Desk
     from vqtok.serve.http import make_app
+    from vqtok.serve.line import Line
     from vqtok.serve.lit.api import Bench
     from vqtok.serve.lit.notes import Notes
     from vqtok.serve.lit.office import Office
+    from vqtok.serve.lit.pulses import Pulses
     from vqtok.serve.lit.server import Server
     from vqtok.serve.meters import Meters
+    from vqtok.serve.slab import slab_for
 
     each = len(devices) * settings.workers_per_device
     counts = dict.fromkeys(loads, each)
@@ -146,7 +144,10 @@ def _server(
     board, notes = Board(counts), Notes(counts)
     sizes = {name: facts.codebook_size for name, (facts, _) in loads.items()}
     meters = Meters(sizes, apis + workers)
-    lines = {name: _line(facts, settings, each) for name, (facts, _) in loads.items()}
+    kinds = {"slots": settings.slots, "clip_slots": settings.clip_slots, "desks": apis}
+    lines = {
+        name: Line(slab_for(facts, settings, **kinds), each) for name, (facts, _) in loads.items()
+    }
     benches = [
         Bench(
             name=name,
@@ -169,15 +170,6 @@ def _server(
         make=lambda desks, meters: make_app(desks, settings, board, meters),
         board=board,
         meters=meters,
+        pulses=Pulses(apis),
     )
     return Server(benches, office, settings, devices, signals)
-
-
-def _line(facts: Facts, settings: ServeSettings, workers: int) -> Line:
-    """The slots of one model, and its pipes."""
-    from vqtok.serve.line import Line
-    from vqtok.serve.slab import Slab
-
-    picture, larger = facts.slot_bytes(settings)
-    kinds = [(settings.slots, picture)] + ([(settings.clip_slots, larger)] if larger else [])
-    return Line(Slab(kinds, settings.api_processes), workers)
