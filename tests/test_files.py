@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
-from vqtok.files import whole
+from vqtok.files import save_tensors, whole
 
 
 def test_a_file_appears_when_it_is_done(tmp_path: Path) -> None:
@@ -68,3 +70,14 @@ def test_listeners_for_such_requests_stay(tmp_path: Path) -> None:
     with whole(tmp_path / "a"):
         pass
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_tensors_are_read_by_whom_other_files_are(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    before = os.umask(0o027)
+    try:
+        save_tensors({"a": torch.ones(2)}, path, {"by": "us"})
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert load_file(path)["a"].tolist() == [1, 1]

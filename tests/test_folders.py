@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -224,3 +225,13 @@ def test_options_are_checked_before_anything_is_loaded() -> None:
     for options in ({"precision": "fp61"}, {"device": "gpu"}):
         with pytest.raises(ConfigError, match=r"fp61|gpu"):
             VisualTokenizer.from_pretrained("no/such-folder/anywhere", **options)
+
+
+def test_other_users_may_read_what_is_saved(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        VisualTokenizer.from_model(tiny.model()).save_pretrained(tmp_path)
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert set(modes.values()) == {0o644}, modes

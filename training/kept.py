@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vqtok.autoencoders.weights import stored_tensors
 from vqtok.contents import DISCRIMINATOR
 from vqtok.errors import ConfigError
+from vqtok.files import save_tensors
 from vqtok.training.discriminators import DISCRIMINATORS
 from vqtok.training.settings import Discriminator
 
@@ -34,7 +34,7 @@ def keep(network: nn.Module, name: str, args: dict[str, Any], folder: Path) -> N
     # Contiguous, each with memory of its own, as safetensors wants them.
     tensors = {key: tensor.clone().contiguous() for key, tensor in network.state_dict().items()}
     header = json.dumps({"name": name, "args": {**_defaults(name), **args}}, sort_keys=True)
-    save_file(tensors, folder / DISCRIMINATOR, metadata={HEADER: header})
+    save_tensors(tensors, folder / DISCRIMINATOR, {HEADER: header})
 
 
 class Kept:

@@ -17,8 +17,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
-
 from vqtok import fingerprint
 from vqtok.autoencoders import AutoencoderBase
 from vqtok.autoencoders.weights import model_file
@@ -29,6 +27,7 @@ from vqtok.checkpoints.opening import files_of, open_checkpoint
 from vqtok.checkpoints.prints import remembered, sha256
 from vqtok.contents import CONFIG, DISCRIMINATOR
 from vqtok.errors import LoadError
+from vqtok.files import save_tensors
 from vqtok.folders import save, settings_of, vocab_of
 from vqtok.hub import Resolved
 from vqtok.preprocess import Preprocess
@@ -151,7 +150,7 @@ def write(made: Conversion, folder: Path, source: Source, prints: Mapping[str, s
     if made.discriminator:
         # Contiguous, each with memory of its own, as safetensors wants them.
         tensors = {key: tensor.clone().contiguous() for key, tensor in made.discriminator.items()}
-        save_file(tensors, folder / DISCRIMINATOR)
+        save_tensors(tensors, folder / DISCRIMINATOR)
 
 
 def cached(source: Source, converting: Converting | None) -> Path:

@@ -1,16 +1,20 @@
-"""Files that are whole or not there: written beside their place, then moved."""
+"""Files that are whole or not there, written beside their place, then moved; and who reads them."""
 
 from __future__ import annotations
 
 import os
 import signal
+import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-__all__ = ["whole"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["save_tensors", "share_like", "whole"]
 
 
 @contextmanager
@@ -53,3 +57,26 @@ def _cleaned(part: Path) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def save_tensors(
+    tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None
+) -> None:
+    """A safetensors file that is read by whom other files of this process are.
+
+    The library makes its own readable to nobody but the user who runs it, so that a server under
+    another user's name would not find a tokenizer in a folder that was handed to it.
+    """
+    from safetensors.torch import save_file
+
+    path.touch()
+    mode = path.stat().st_mode
+    save_file(dict(tensors), path, metadata=None if metadata is None else dict(metadata))
+    path.chmod(stat.S_IMODE(mode))
+
+
+def share_like(path: Path, others: Iterator[Path]) -> None:
+    """Others are read by whom `path` is; see `save_tensors`."""
+    mode = stat.S_IMODE(path.stat().st_mode)
+    for other in others:
+        other.chmod(mode)

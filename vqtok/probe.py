@@ -18,6 +18,7 @@ from torch import Tensor
 
 from vqtok.autoencoders import AutoencoderBase
 from vqtok.errors import LoadError, MismatchError
+from vqtok.files import save_tensors
 from vqtok.metrics.pixels import from_uint8
 from vqtok.precision import Precision, arithmetic, check_precision
 from vqtok.preprocess import Preprocess, probe_pixels
@@ -63,14 +64,12 @@ def file_of(folder: Path, variant: str | None = None) -> Path:
 
 def write(folder: Path, model: AutoencoderBase, variant: str | None = None) -> None:
     """Saves what `model` makes of the probe pictures, in IEEE float32, into `folder`."""
-    from safetensors.torch import save_file
-
     if model.dtype != torch.float32:  # as it will be loaded
         model = copy.deepcopy(model).float()
     pixels = _pixels(model)
     latents = _latents(model, pixels, "ieee32")
     tensors = {"pixels": pixels, "latents": latents.cpu(), "ids": _ids(model, latents).cpu()}
-    save_file(tensors, file_of(folder, variant), metadata={"schema": SCHEMA})
+    save_tensors(tensors, file_of(folder, variant), {"schema": SCHEMA})
 
 
 def check(

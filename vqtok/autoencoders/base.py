@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -22,8 +23,10 @@ from vqtok.autoencoders.grids import OnGrids
 from vqtok.autoencoders.outputs import AutoencoderVQOutput, VQEncoderOutput
 from vqtok.autoencoders.pixels import PixelRange, as_signed
 from vqtok.autoencoders.tiling import Tiling, in_slices
+from vqtok.contents import CONFIG
 from vqtok.errors import CodesError, ConfigError, InputError, LoadError
 from vqtok.estimators import Loss
+from vqtok.files import share_like
 from vqtok.layouts import shape_of
 from vqtok.precision import Precision, arithmetic
 from vqtok.quantizers import TRAINING_STATE
@@ -335,6 +338,9 @@ class AutoencoderBase(OnGrids, ModelMixin, AttentionMixin, AutoencoderMixin, Con
         plan = split_torch_state_dict_into_shards(self.state_dict(), max_shard_size=size)
         self.transformers_weights = WEIGHTS + ".index.json" if plan.is_sharded else WEIGHTS
         super().save_pretrained(save_directory, **kwargs)
+        folder = Path(save_directory)
+        if (folder / CONFIG).is_file():  # which one process of several writes
+            share_like(folder / CONFIG, folder.glob("*.safetensors"))
 
     def to_json_string(self) -> str:
         """The configuration file's text, with what transformers reads in it."""

@@ -74,6 +74,11 @@ def check_readable(files: Iterable[Path]) -> None:
 @contextmanager
 def _reading(file: Path) -> Iterator[None]:
     try:
+        with file.open("rb"):
+            pass
+    except OSError as error:
+        raise LoadError(f"{file} cannot be opened: {error.strerror}") from error
+    try:
         yield
     except (SafetensorError, FileNotFoundError) as error:
         raise LoadError(f"{file} is not a readable safetensors file: {error}") from error

@@ -18,6 +18,7 @@ from vqtok.commands.setup import Setup, say_converting
 from vqtok.contents import DISCRIMINATOR, is_tokenizer
 from vqtok.conversions import Source, stock, write
 from vqtok.errors import ConfigError, LoadError, UnknownNameError, did_you_mean
+from vqtok.files import save_tensors
 from vqtok.folders import read_report
 from vqtok.hub import Resolved, of_run
 from vqtok.obtain import find
@@ -126,14 +127,13 @@ def _to_diffusers(model: AutoencoderBase, folder: Path) -> None:
 def _to_taming(model: AutoencoderBase, file: Path) -> None:
     """The weights, and the YAML that says how they are loaded."""
     import torch
-    from safetensors.torch import save_file
 
     from vqtok.checkpoints.taming import to_taming
     from vqtok.checkpoints.taming_yaml import taming_settings
 
     tensors = {name: tensor.contiguous() for name, tensor in to_taming(model).items()}
     if file.suffix == TENSORS:
-        save_file(tensors, file)
+        save_tensors(tensors, file)
     else:
         torch.save({"state_dict": tensors}, file)
     text = yaml.safe_dump(taming_settings(model), sort_keys=False)
