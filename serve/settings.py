@@ -26,6 +26,7 @@ __all__ = ["PREFIX", "ModelSettings", "ServeSettings"]
 PREFIX = "VQTOK_SERVE_"
 
 COUNT = "a whole number of at least 1"
+LEAST_HANG = 5.0  # seconds; a busy machine may keep a process waiting for some
 SECONDS = "a number of seconds above 0"
 SIZE = "a number of bytes, such as 64MB or 1.5GiB"
 WHETHER = "true or false"
@@ -84,7 +85,7 @@ class ServeSettings(_Part):
     timeout        seconds after which a request is answered 504
     drain_delay    seconds between SIGTERM, when /ready says no, and refusing new work
     hang_timeout   seconds without progress in a batch after which a worker is taken to hang, and
-                   replaced
+                   replaced; None as `hangs_after` has it
     start_timeout  seconds without progress that a worker has to load and warm up
     max_body       bytes of a request
     max_pixels     of one uploaded picture, by its header
@@ -129,8 +130,7 @@ class ServeSettings(_Part):
     drain_delay: float = Field(
         2.0, ge=0, allow_inf_nan=False, description="a number of seconds, 0 or more"
     )
-    # Less than half of `timeout`: who waited for a worker that hung has time for another.
-    hang_timeout: float = Field(12.0, gt=0, allow_inf_nan=False, description=SECONDS)
+    hang_timeout: float | None = Field(None, gt=0, allow_inf_nan=False, description=SECONDS)
     start_timeout: float = Field(600.0, gt=0, allow_inf_nan=False, description=SECONDS)
     max_body: Bytes = Field(64_000_000, ge=1, description=SIZE)
     max_pixels: int = Field(50_000_000, ge=1, description=COUNT)
@@ -173,6 +173,11 @@ class ServeSettings(_Part):
                 f"devices names a GPU twice: {self.devices}; workers_per_device gives one several"
             )
         return self
+
+    @property
+    def hangs_after(self) -> float:
+        """`hang_timeout`; by default who waited for a worker that hung has time for another."""
+        return self.hang_timeout or max(LEAST_HANG, 0.4 * self.timeout)
 
     def _check_key(self) -> None:
         """Never says what the key is."""

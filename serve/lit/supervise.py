@@ -164,7 +164,7 @@ class Supervisor:
                 self._look_at(model, number, process)
         for number, process in enumerate(self._apis):
             beat = self.pulses.last(number)
-            if beat and self._silent(beat + IDLE) > self.settings.hang_timeout:
+            if beat and self._silent(beat + IDLE) > self.settings.hangs_after:
                 self.fail("an API process hangs")
                 process.kill()
 
@@ -172,7 +172,7 @@ class Supervisor:
         """Ends a worker that is at one thing for too long; LitServe starts another."""
         seat = self.board.seat(model, number)
         if seat.ready and seat.pid == process.pid:
-            if self._silent(seat.busy_since or seat.last_beat + IDLE) > self.settings.hang_timeout:
+            if self._silent(seat.busy_since or seat.last_beat + IDLE) > self.settings.hangs_after:
                 say(f"worker {number} of {model} hangs; it is ended")
                 process.kill()
         elif self._silent(self._starting(model, number, seat)) > self.settings.start_timeout:

@@ -71,7 +71,10 @@ def test_words_are_the_same_everywhere() -> None:
 
 
 def test_who_waits_for_a_worker_that_hangs_has_time_for_another() -> None:
-    assert ServeSettings().hang_timeout < ServeSettings().timeout / 2
+    for timeout in (20.0, 30.0, 300.0):
+        assert ServeSettings(timeout=timeout).hangs_after < timeout / 2
+    assert ServeSettings(timeout=1.0).hangs_after == 5
+    assert ServeSettings(hang_timeout=40.0).hangs_after == 40
 
 
 @pytest.mark.parametrize(

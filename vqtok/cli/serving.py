@@ -65,8 +65,8 @@ SETTINGS: dict[str, Any] = {
     ),
     "hang_timeout": _option(
         str,
-        "12",
-        "Without progress in a batch, after which its worker is replaced. Less than half of "
+        "",
+        "Without progress in a batch, after which its worker is replaced. By default two fifths of "
         "--timeout, so that another can do what it had.",
         "SECONDS",
     ),
