@@ -17,6 +17,7 @@ STANDARD = {
     "CodesError": errors.InputError,
     "MismatchError": errors.InputError,
     "CollapseError": RuntimeError,
+    "ServiceError": RuntimeError,
     "LoadError": OSError,
     "MissingExtraError": ImportError,
 }

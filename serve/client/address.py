@@ -30,6 +30,8 @@ class Address(NamedTuple):
 def address_of(url: str) -> Address:
     """That of the text; raises where no request could be sent there."""
     shown = _masked(url) if isinstance(url, str) else url
+    if isinstance(url, str) and re.fullmatch(r"(?!https?:)[^\s/?#]+(?<!:)(/[^\s?#]*)?", url):
+        raise ConfigError(f"{shown!r} is no address of a server: http:// is missing before it")
     if not isinstance(url, str) or not re.fullmatch(r"https?://[^\s/?#]+[^\s?#]*", url):
         raise ConfigError(
             f"a server's address is such as http://127.0.0.1:8000, without what follows a ? or #; "
@@ -47,7 +49,7 @@ def address_of(url: str) -> Address:
 
 
 def _masked(url: str) -> str:
-    return re.sub(r"//[^/?#]*@", "//***@", url)
+    return re.sub(r"(^|//)[^/?#]*@", r"\1***@", url)
 
 
 def headers_of(api_key: str | None) -> dict[bytes, bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ import httpx
 from vqtok.errors import ConfigError
 from vqtok.serve.client.address import Address
 
-__all__ = ["Connection", "Reply", "Request", "Unreachable"]
+__all__ = ["Connection", "NoConnection", "Reply", "Request", "Unreachable"]
 
 CONNECT = 10.0  # seconds to reach a server that may not exist
 ENVIRONMENT = "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE and SSL_CERT_DIR"
@@ -37,6 +38,10 @@ class Reply(NamedTuple):
 
 class Unreachable(Exception):
     """No reply came; the text says why."""
+
+
+class NoConnection(Unreachable):
+    """There was not even a connection, as while a server starts."""
 
 
 class Connection:
@@ -86,7 +91,7 @@ class Connection:
         except TimeoutError:
             raise Unreachable("no answer in time") from None
         except httpx.RequestError as error:
-            raise Unreachable(_reason(error)) from error
+            raise _unreachable(error) from error
         return Reply(reply.status_code, reply.headers, reply.content)
 
     async def close(self) -> None:
@@ -96,13 +101,15 @@ class Connection:
             await found.aclose()
 
 
-def _reason(error: httpx.RequestError) -> str:
+def _unreachable(error: httpx.RequestError) -> Unreachable:
     """What went wrong, in words; some of httpx's errors have none of their own."""
     if isinstance(error, httpx.ConnectTimeout):
-        return "no connection in time"
+        return NoConnection("no connection in time")
     found: BaseException = error
     while isinstance(error, httpx.ConnectError) and found.__cause__ is not None:
         found = found.__cause__
         if isinstance(found, BaseExceptionGroup):
             found = found.exceptions[0]
-    return str(found) or type(found).__name__
+    # A certificate that is not trusted will not be with time.
+    passes = isinstance(error, httpx.ConnectError) and not isinstance(found, ssl.SSLError)
+    return (NoConnection if passes else Unreachable)(str(found) or type(found).__name__)

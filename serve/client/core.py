@@ -20,7 +20,7 @@ from vqtok.serve.client.flow import Flow
 from vqtok.serve.client.items import Item, as_item, pictures_of, token_item, tokens_of
 from vqtok.serve.client.parts import FAILED, Call, Parts, Room
 from vqtok.serve.client.requests import Work, decoding, encoding, latents, reconstructing
-from vqtok.serve.client.retries import AGAIN, FULL, LATE, Attempts, Patience
+from vqtok.serve.client.retries import AGAIN, LATE, Attempts, Patience
 from vqtok.serve.client.talk import Talk
 from vqtok.serve.facts import Facts
 from vqtok.serve.wire import Failure, Limits, WireError
@@ -30,7 +30,6 @@ __all__ = ["Core", "OnError", "Options", "Served"]
 SIZE = 16 << 20  # bytes at which a request is full, whatever the server would take
 # Of a 413, what no smaller request helps against.
 TOO_LARGE_ALONE = ("too_many_pixels", "too_many_frames")
-NONE_DONE = 503  # what it counts as when none of several pictures was done, but may be yet
 
 OnError = Literal["raise", "return"]
 
@@ -40,7 +39,7 @@ class Options:
     """How much a client does, checked.
 
     timeout      seconds for a request, with all that it is sent again
-    retries      how often that is at most; a server that is full is asked until the timeout
+    retries      how often that is at most after failures; no connection, 429 and 503 are none
     concurrency  requests of one call that are under way at once
     per_request  pictures in one
     """
@@ -177,8 +176,7 @@ class Core:
             found.update((item.place, one) for item, one in zip(waiting, outcomes, strict=True))
             later = [item for item in waiting if _may_pass(found[item.place])]
             # A request that brought some of them further was no failure.
-            status = FULL if len(later) < len(waiting) else NONE_DONE
-            pause = attempts.pause(status, {}) if later else None
+            pause = attempts.pause({}, failed=len(later) == len(waiting)) if later else None
             if pause is None:
                 break
             await self._talk.patience.sleep(pause)

@@ -8,14 +8,15 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["AGAIN", "FULL", "LATE", "Attempts", "Patience"]
+__all__ = ["AGAIN", "LATE", "PASSING", "Attempts", "Patience"]
 
-FULL = 429
 LATE = 504
+# Of a server that is full, or is being started again: what takes its time, and then passes.
+PASSING = frozenset({429, 503})
 # What another moment, or another replica, may answer better.
-AGAIN = frozenset({FULL, 502, 503, LATE})
+AGAIN = PASSING | {502, LATE}
 FIRST = 0.1  # seconds, doubled with each failure
-LONGEST = 5.0
+LONGEST = 2.0
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,8 @@ class Patience:
     """How long to go on.
 
     timeout  seconds for a request with all that it is sent again
-    retries  how often it is sent again after a failure; a server that is full (429) is asked again
-             until the timeout, unless this is 0
+    retries  how often it is sent again after a failure. What passes with time is asked again until
+             the timeout and is none: no connection, 429 and 503. With 0 nothing is sent again
     """
 
     timeout: float
@@ -45,31 +46,35 @@ class Attempts:
     patience: Patience
     deadline: float
     failures: int = field(default=0)
-    refusals: int = field(default=0)
+    waits: int = field(default=0)
 
     @property
     def left(self) -> float:
         """Seconds until the deadline."""
         return self.deadline - self.patience.clock()
 
-    def pause(self, status: int | None, headers: Mapping[str, str]) -> float | None:
+    @property
+    def tries(self) -> int:
+        """How often it was sent in vain."""
+        return self.failures + self.waits
+
+    def pause(self, headers: Mapping[str, str], *, failed: bool) -> float | None:
         """Seconds to wait before the next attempt; None where there is none.
 
-        status  of the reply; None where none came
+        failed  whether this is one of the failures that `retries` counts
         """
-        if status == FULL and self.patience.retries:
-            self.refusals += 1
-        else:
+        if failed:
             self.failures += 1
-        if self.failures > self.patience.retries:
+        else:
+            self.waits += 1
+        if self.failures > self.patience.retries or not self.patience.retries:
             return None
         wait = self._backoff(_seconds(headers.get("retry-after")))
         return wait if wait < self.left else None
 
     def _backoff(self, asked: float | None) -> float:
         """Never less than the server asked for; spread, so that clients don't come back at once."""
-        tries = self.failures + self.refusals
-        longest = min(LONGEST, FIRST * 2.0 ** min(tries - 1, 10))
+        longest = min(LONGEST, FIRST * 2.0 ** min(self.tries - 1, 10))
         if asked is None:
             return longest * (0.5 + 0.5 * self.patience.jitter())
         return asked + min(longest, max(asked, FIRST)) * 0.5 * self.patience.jitter()

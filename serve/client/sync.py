@@ -32,8 +32,9 @@ class Client:
     result, any collection of them a list, in order; a folder is the collection of its pictures.
     Many are cut into requests that the server takes, several of which are under way at once.
 
-    All that a server does can be asked again, so what may pass is: no connection, 429, 502, 503
-    and 504. When the tokenizer behind the address is exchanged for another one, the next answer
+    All that a server does can be asked again, so what may pass is: no connection, 429 and 503 until
+    the timeout, as while the server is started again; a connection that breaks, 502 and 504
+    `retries` times. Pauses grow to 2 seconds; a longer Retry-After is respected. When the tokenizer behind the address is exchanged for another one, the next answer
     is a `MismatchError`. All errors are `VqtokError`; those of the service itself `ServiceError`.
 
     Requests go through proxies and trust certificates as the environment says it when the client
@@ -43,8 +44,8 @@ class Client:
     model        the name of one of several on the server; by default its first
     api_key      by default the environment's VQTOK_API_KEY
     timeout      seconds until the whole answer to a request, with all that it is sent again
-    retries      how often that is after failures; a server that is full is asked again until the
-                 timeout. 0: never
+    retries      how often that is after 502, 504 and connections that broke; no connection, 429
+                 and 503 are asked again until the timeout, whatever this says. 0: nothing is
     concurrency  requests of one call that are under way at once
     per_request  pictures in one
     """

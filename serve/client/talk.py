@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from vqtok.errors import MismatchError, ServiceError, plural
 from vqtok.serve.client.answers import Refusal, refusal_of, service_error
-from vqtok.serve.client.connection import Connection, Reply, Request, Unreachable
-from vqtok.serve.client.retries import AGAIN, LATE, Attempts, Patience
+from vqtok.serve.client.connection import Connection, NoConnection, Reply, Request, Unreachable
+from vqtok.serve.client.retries import AGAIN, LATE, PASSING, Attempts, Patience
 from vqtok.serve.wire import Failure, WireError, parse_print
 from vqtok.serve.wire.headers import FINGERPRINT
 
@@ -31,7 +31,7 @@ class Talk:
             try:
                 reply = await self._connection.send(request, attempts.left)
             except Unreachable as error:
-                pause = attempts.pause(None, {})
+                pause = attempts.pause({}, failed=not isinstance(error, NoConnection))
                 if pause is None:
                     what = f"cannot be reached: {error}"
                     raise ServiceError(f"{self.url} {what} {_tries(attempts)}") from error
@@ -39,7 +39,7 @@ class Talk:
                 if reply.status not in AGAIN:
                     self._check_print(reply)
                     return reply
-                pause = attempts.pause(reply.status, reply.headers)
+                pause = attempts.pause(reply.headers, failed=reply.status not in PASSING)
                 if pause is None and reply.status == LATE:
                     return reply  # which may be the fault of what it brings
                 if pause is None:
@@ -91,7 +91,7 @@ class Talk:
 
 
 def _tries(attempts: Attempts) -> str:
-    return f"({plural(attempts.failures + attempts.refusals, 'attempt')})"
+    return f"({plural(attempts.tries, 'attempt')})"
 
 
 def _shown(text: str) -> str:

@@ -6,16 +6,19 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from vqtok.errors import did_you_mean
+from vqtok.movies import FPS, is_rate
 from vqtok.serve.http.exchange import PIECE, Exchange
 from vqtok.serve.http.faults import Fault, Headers
 from vqtok.serve.http.replies import encoded
 from vqtok.serve.http.served import Shop
 from vqtok.serve.http.threads import in_thread
 from vqtok.serve.wire import Failure, Row, WireError, by_name, negotiate, offered_pictures
+from vqtok.serve.wire.files import MOVIES
 
-__all__ = ["check_query", "made", "medium_of", "pictures_medium", "send"]
+__all__ = ["check_query", "made", "medium_of", "pictures_medium", "rate_of", "send"]
 
 SMALL = 1 << 16  # numbers that are written without a thread
+SLOWEST, FASTEST = 1, 240  # frames a second of films
 AT_ONCE = ("application/octet-stream", "application/x-npy", "application/safetensors")
 
 
@@ -61,6 +64,29 @@ def pictures_medium(x: Exchange, count: int, *, video: bool) -> str:
             f"{one} holds one picture, and these are {count}: ask for {several}, or send them one "
             "by one",
         ) from None
+
+
+def rate_of(x: Exchange, media: str) -> float:
+    """Frames a second of a film that is answered: ?fps=, which nothing else has, or the usual."""
+    text = x.query.get("fps")
+    if text is None:
+        return FPS
+    try:
+        fps = float(text)
+    except ValueError:
+        fps = 0.0
+    if not is_rate(fps) or not SLOWEST <= fps <= FASTEST:
+        raise Fault(
+            "bad_request",
+            f"fps is a number of frames a second, {SLOWEST} to {FASTEST}; got {text[:60]!r}",
+        )
+    if media not in MOVIES:
+        raise Fault(
+            "bad_request",
+            f"fps is for films ({', '.join(MOVIES)}), and this is answered as {media}; ask for one "
+            "in Accept or format, or leave fps out",
+        )
+    return fps
 
 
 _negotiated = lru_cache(512)(negotiate)

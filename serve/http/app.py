@@ -108,7 +108,8 @@ class App:
         if x.method != route.method:
             await self._other_method(x, route)
             return
-        if route.is_work:
+        if route.op:
+            x.op = route.op  # before anything is refused
             self._check_open()
             x.check_length()
         await route.handle(x)

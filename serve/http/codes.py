@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vqtok.errors import InputError
-from vqtok.serve.http.answers import check_query, made, pictures_medium, send
+from vqtok.serve.http.answers import check_query, made, pictures_medium, rate_of, send
 from vqtok.serve.http.cache import Kept, key_of
 from vqtok.serve.http.exchange import Exchange
 from vqtok.serve.http.faults import Fault, Headers, fault_of
@@ -37,28 +37,28 @@ class Decode:
         self.shop, self.served = shop, served
 
     async def __call__(self, x: Exchange) -> None:
-        x.op = "decode"
-        check_query(x, "format")
+        check_query(x, "format", "fps")
         found = await self._read(x)
         media = pictures_medium(x, len(found), video=self.served.facts.is_video)
-        key = self._key(found, media)
+        fps = rate_of(x, media)
+        key = self._key(found, media, fps)
         if key is not None and await self._answer_kept(x, key):
             return
-        headers, body = await self._made(x, found, media)
+        headers, body = await self._made(x, found, media, fps)
         if key is not None:
             headers = [*headers, (b"etag", b'"%s"' % key)]
             self.shop.cache.put(key, Kept(headers, body))
         await send(x, headers, body)
 
     async def _made(
-        self, x: Exchange, found: Sequence[Tokens | Failure], media: str
+        self, x: Exchange, found: Sequence[Tokens | Failure], media: str, fps: float
     ) -> tuple[Headers, bytes]:
         """The answer; what it was made of is no more when it is sent."""
         async with Work(x, self.shop, self.served) as work:
             for one in found:
                 await self._take(work, one)
             rows = await work.results()
-        write = partial(write_pictures, rows, self.served.head, media)
+        write = partial(write_pictures, rows, self.served.head, media, fps=fps)
         answer = await made(self.shop, rows, media, write)
         work.let_go()
         return answer
@@ -73,14 +73,14 @@ class Decode:
             x.op = "decode_latents"
         return found
 
-    def _key(self, found: Sequence[Tokens | Failure], media: str) -> bytes | None:
+    def _key(self, found: Sequence[Tokens | Failure], media: str, fps: float) -> bytes | None:
         """Of what decides each byte of the answer; None where a picture has come to nothing."""
         tokens = [one for one in found if not isinstance(one, Failure)]
         if len(tokens) < len(found):
             return None
         _, fingerprint = self.served.print  # the whole one: JSON and safetensors have it
         made_of = self.served.name, fingerprint.decode(), self.served.facts.precision
-        return key_of(tokens, *made_of, media)
+        return key_of(tokens, *made_of, media, str(fps))
 
     async def _answer_kept(self, x: Exchange, key: bytes) -> bool:
         """Whether the client has the answer already, or it is kept here."""

@@ -174,7 +174,9 @@ def _decode() -> Json:
         "summary": "Pictures or clips of codes or latents",
         "description": "Takes what /v1/encode answered, as it is, and shorter forms. Arrays of "
         "whole numbers are codes, of fractions latents.",
-        "parameters": parts.parameters("format_of_pictures", *parts.CODE_HEADERS, "If-None-Match"),
+        "parameters": parts.parameters(
+            "format_of_pictures", "fps", *parts.CODE_HEADERS, "If-None-Match"
+        ),
         "requestBody": {"$ref": "#/components/requestBodies/Tokens"},
         "responses": _answers("Decoded") | {"304": kept} | parts.errors([409]),
     }
@@ -183,7 +185,7 @@ def _decode() -> Json:
 def _again() -> Json:
     return {
         "summary": "Pictures or clips as their codes have them",
-        "parameters": parts.parameters("format_of_pictures", *parts.PIXEL_HEADERS),
+        "parameters": parts.parameters("format_of_pictures", "fps", *parts.PIXEL_HEADERS),
         "requestBody": {"$ref": "#/components/requestBodies/Pictures"},
         "responses": _answers("Pictures"),
     }

@@ -173,6 +173,13 @@ PARAMETERS: Json = {
         "media of one array the latents",
         "schema": {"type": "string", "enum": ["codes", "latents"], "default": "codes"},
     },
+    "fps": {
+        "name": "fps",
+        "in": "query",
+        "description": "Frames a second of a film: video/mp4, video/webm and image/gif, which has "
+        "at most 50. 400 where the answer is none",
+        "schema": {"type": "number", "minimum": 1, "maximum": 240, "default": 25},
+    },
     "If-None-Match": _header(
         "If-None-Match", "ETags of answers that the client has", {"type": "string"}, '"0123"'
     ),

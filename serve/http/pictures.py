@@ -11,7 +11,14 @@ from vqtok.errors import ImageError
 from vqtok.geometry import geometry
 from vqtok.pictures import Pixels
 from vqtok.preprocess import Preprocess
-from vqtok.serve.http.answers import check_query, made, medium_of, pictures_medium, send
+from vqtok.serve.http.answers import (
+    check_query,
+    made,
+    medium_of,
+    pictures_medium,
+    rate_of,
+    send,
+)
 from vqtok.serve.http.exchange import STALLED, Exchange
 from vqtok.serve.http.faults import Fault, Headers
 from vqtok.serve.http.laying import check_area, kind_of, lay, taken
@@ -46,7 +53,6 @@ class Encode:
         self.shop, self.served = shop, served
 
     async def __call__(self, x: Exchange) -> None:
-        x.op = "encode"
         check_query(x, "output", "format")
         output = x.query.get("output", "codes")
         op = self._op(output)
@@ -78,18 +84,18 @@ class Reconstruct:
         self.shop, self.served = shop, served
 
     async def __call__(self, x: Exchange) -> None:
-        x.op = "reconstruct"
-        check_query(x, "format")
+        check_query(x, "format", "fps")
         video = self.served.facts.is_video
-        medium_of(x, (*offered_pictures(1, video=video), *offered_pictures(2, video=video)))
-        await send(x, *await self._made(x, video))
+        offered = (*offered_pictures(1, video=video), *offered_pictures(2, video=video))
+        fps = rate_of(x, medium_of(x, offered))
+        await send(x, *await self._made(x, video, fps))
 
-    async def _made(self, x: Exchange, video: bool) -> tuple[Headers, bytes]:
+    async def _made(self, x: Exchange, video: bool, fps: float) -> tuple[Headers, bytes]:
         """The answer; what it was made of is no more when it is sent."""
         async with Work(x, self.shop, self.served) as work:
             rows = await take(x, work, Op.RECONSTRUCT)
         media = pictures_medium(x, len(rows), video=video)
-        write = partial(write_pictures, rows, self.served.head, media)
+        write = partial(write_pictures, rows, self.served.head, media, fps=fps)
         answer = await made(self.shop, rows, media, write)
         work.let_go()
         return answer

@@ -30,14 +30,14 @@ class Route(NamedTuple):
 
     served   the model that it asks, where it is one
     is_open  whether it needs no key
-    is_work  whether a server that ends refuses it
+    op       what work counts as, which a server that ends refuses; "" of what is none
     """
 
     handle: Handle
     method: str = "GET"
     served: Served | None = None
     is_open: bool = False
-    is_work: bool = False
+    op: str = ""
 
     @property
     def allow(self) -> bytes:
@@ -74,7 +74,7 @@ def routes_of(shop: Shop) -> dict[str, Route]:
 def _work(shop: Shop, served: Served) -> Iterator[tuple[str, Route]]:
     """What is done with pictures and codes."""
     for verb, make in VERBS.items():
-        yield f"/{verb}", Route(make(shop, served), "POST", served, is_work=True)
+        yield f"/{verb}", Route(make(shop, served), "POST", served, op=verb)
 
 
 def served_at(path: str, routes: Mapping[str, Route]) -> Served | None:

@@ -21,11 +21,21 @@ from vqtok.serve.wire.headers import check_scales
 from vqtok.serve.wire.sheets import SCHEMA, Array, Expect, Head, Row, Sheet
 from vqtok.types import Fingerprint
 
-__all__ = ["entries_of", "failure_of", "parsed", "read", "read_lines", "write"]
+__all__ = [
+    "PICTURE",
+    "check_not_tokens",
+    "entries_of",
+    "failure_of",
+    "parsed",
+    "read",
+    "read_lines",
+    "write",
+]
 
 # Numbers, lists and objects of one body: each takes some 60 bytes as Python has it.
 MOST_VALUES = 1 << 21
 DEEPEST = 8
+PICTURE = ("images", "image", "frames")  # what an object that brings pictures has one of
 HUGE = 2.0**63  # whole numbers from twice that on are floats once they are read
 _TOO_LONG = "{!r} holds numbers of more than 63 bits"
 # What messages call values.
@@ -84,6 +94,13 @@ def entries_of(document: Mapping[str, Any], wanted: Sequence[str]) -> list[dict[
     )
 
 
+def check_not_tokens(entry: Mapping[str, Any]) -> None:
+    """Raises where codes or latents are sent in the place of a picture."""
+    found = next((part for part in ("codes", "latents") if part in entry), None)
+    if found and not any(name in entry for name in PICTURE):
+        raise WireError("not_a_picture", f"these are {found}; /v1/decode takes them")
+
+
 def failure_of(entry: Mapping[str, Any]) -> Failure | None:
     """The error that stands in a picture's place in an answer."""
     if "error" not in entry:
@@ -97,6 +114,13 @@ def failure_of(entry: Mapping[str, Any]) -> Failure | None:
 
 def read(headers: Mapping[str, str], body: bytes, expect: Expect) -> Sheet:
     """Codes or latents, one picture's or several."""
+    _check_values(body)
+    if _are_lines(body):
+        raise WireError(
+            "bad_json",
+            "the body is several lines, each of which is JSON; that is application/jsonl, and sent "
+            "as such it is taken",
+        )
     document = parsed(body)
     listed = entries_of(document, list(expect.axes))
     entries = _bare(document, expect) if listed is None else listed
@@ -104,6 +128,17 @@ def read(headers: Mapping[str, str], body: bytes, expect: Expect) -> Sheet:
     names = [""] if len(entries) == 1 else [f"picture {index}" for index in range(len(entries))]
     rows = [_row(one, name, expect) for one, name in zip(entries, names, strict=True)]
     return Sheet(rows, _head(document))
+
+
+def _are_lines(body: bytes) -> bool:
+    """Whether the first line is an object, after which nothing may follow in JSON."""
+    first, _, rest = body.strip().partition(b"\n")
+    if not rest or not first.rstrip().endswith(b"}"):
+        return False
+    try:
+        return isinstance(orjson.loads(first), dict)
+    except orjson.JSONDecodeError:
+        return False
 
 
 def read_lines(headers: Mapping[str, str], body: bytes, expect: Expect) -> Sheet:

@@ -304,7 +304,8 @@ def _array(array: Array, name: str, limits: Limits, video: bool) -> Upload:
 def _from_json(body: bytes, limits: Limits, video: bool) -> list[Upload]:
     """{"images": [base64, ...]}, or what an answer with pictures looks like."""
     document = documents.parsed(body)
-    entries = documents.entries_of(document, ["images", "image", "frames"])
+    documents.check_not_tokens(document)
+    entries = documents.entries_of(document, list(documents.PICTURE))
     if entries is None and "images" in document:
         texts = document["images"]
         if not isinstance(texts, list):
@@ -326,6 +327,7 @@ def _entry(entry: Mapping[str, object], name: str, limits: Limits) -> Upload:
     try:
         if "frames" in entry:
             return _frames(entry["frames"], name, limits)
+        documents.check_not_tokens(entry)
         return _file(files.bytes_of(entry.get("image")), name)
     except WireError as error:
         return Upload(error.failure.named(name), name)

@@ -36,9 +36,11 @@ def offered_pictures(count: int, *, video: bool) -> tuple[str, ...]:
 
 
 def write_pictures(
-    pictures: Sequence[Row | Failure], head: Head, media: str
+    pictures: Sequence[Row | Failure], head: Head, media: str, *, fps: float | None = None
 ) -> tuple[bytes, dict[str, str]]:
     """Rows with "pixels" (and "codes", of reconstructions; JSON and safetensors carry them).
+
+    fps  frames a second of films, `vqtok.movies.FPS` where None
 
     Returns the body and its headers, Content-Type among them. A `WireError` (not_acceptable) where
     the medium cannot hold them, as npy pictures of several sizes.
@@ -53,7 +55,7 @@ def write_pictures(
             f"{media} holds one picture, and these are {len(sheet.rows)}; ask for "
             f"{', '.join(SEVERAL)}",
         )
-    return _file(sheet.good[0].parts["pixels"], media), headers
+    return _file(sheet.good[0].parts["pixels"], media, fps), headers
 
 
 def _measured(row: Row | Failure) -> Row | Failure:
@@ -63,9 +65,9 @@ def _measured(row: Row | Failure) -> Row | Failure:
     return row._replace(size=row.parts["pixels"].shape[:-1])
 
 
-def _file(pixels: Array, media: str) -> bytes:
+def _file(pixels: Array, media: str, fps: float | None) -> bytes:
     if media in MOVIES:
-        return movie(pixels if pixels.ndim == 4 else pixels[None], media)
+        return movie(pixels if pixels.ndim == 4 else pixels[None], media, fps)
     if pixels.ndim == 4 and len(pixels) > 1:
         raise WireError(
             "not_acceptable",
