@@ -78,10 +78,13 @@ def _typed(key: str, value: Any) -> Any:
     if not isinstance(value, str) or field is None:
         return value
     text = value.strip()
-    try:
-        return field.annotation(text) if field.annotation in (int, float) else text
-    except ValueError:
-        return text
+    for number in (int, float):
+        if field.annotation in (number, number | None):
+            try:
+                return number(text)
+            except ValueError:
+                break
+    return text
 
 
 def resolve(layers: Sequence[Layer] = ()) -> ServeSettings:

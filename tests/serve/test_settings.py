@@ -74,7 +74,7 @@ def test_who_waits_for_a_worker_that_hangs_has_time_for_another() -> None:
     for timeout in (20.0, 30.0, 300.0):
         assert ServeSettings(timeout=timeout).hangs_after < timeout / 2
     assert ServeSettings(timeout=1.0).hangs_after == 5
-    assert ServeSettings(hang_timeout=40.0).hangs_after == 40
+    assert resolve([flags({"hang_timeout": "40"})]).hangs_after == 40
 
 
 @pytest.mark.parametrize(
