@@ -34,8 +34,9 @@ class Client:
 
     All that a server does can be asked again, so what may pass is: no connection, 429 and 503 until
     the timeout, as while the server is started again; a connection that breaks, 502 and 504
-    `retries` times. Pauses grow to 2 seconds; a longer Retry-After is respected. When the tokenizer behind the address is exchanged for another one, the next answer
-    is a `MismatchError`. All errors are `VqtokError`; those of the service itself `ServiceError`.
+    `retries` times. Pauses grow to 2 seconds; a longer Retry-After is respected. When the tokenizer
+    behind the address is exchanged for another one, the next answer is a `MismatchError`. All
+    errors are `VqtokError`; those of the service itself `ServiceError`.
 
     Requests go through proxies and trust certificates as the environment says it when the client
     is made: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR.

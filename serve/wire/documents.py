@@ -114,14 +114,15 @@ def failure_of(entry: Mapping[str, Any]) -> Failure | None:
 
 def read(headers: Mapping[str, str], body: bytes, expect: Expect) -> Sheet:
     """Codes or latents, one picture's or several."""
-    _check_values(body)
-    if _are_lines(body):
+    try:
+        document = parsed(body)
+    except WireError as error:
+        if error.code != "bad_json" or not _are_lines(body):
+            raise
         raise WireError(
             "bad_json",
-            "the body is several lines, each of which is JSON; that is application/jsonl, and sent "
-            "as such it is taken",
-        )
-    document = parsed(body)
+            "the body is several lines of JSON; send it with content-type: application/jsonl",
+        ) from None
     listed = entries_of(document, list(expect.axes))
     entries = _bare(document, expect) if listed is None else listed
     expect.check_count(len(entries))

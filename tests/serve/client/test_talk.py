@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import socket
 import socketserver
+import ssl
 import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 from serve_stubs import picture, stub_facts
 
 from vqtok.errors import ConfigError, MismatchError, ServiceError, VqtokError
+from vqtok.serve.client.connection import Connection, NoConnection
 from vqtok.serve.client.retries import Attempts, Patience
 from vqtok.serve.wire import print_text
 
@@ -67,48 +70,86 @@ def test_a_connection_that_breaks(server: Any, connect: Any, waits: Any) -> None
 
 def test_nobody_is_there(nobody: str, connect: Any, waits: Any) -> None:
     with pytest.raises(ServiceError) as error:
-        connect(nobody, retries=2).encode(PIXELS)
+        connect(nobody, retries=1, timeout=20).encode(PIXELS)
     said = str(error.value)
     assert said.startswith(f"{nobody} cannot be reached: ")
-    assert said.endswith(" (3 attempts)")
+    assert said.endswith(f" ({len(waits) + 1} attempts)")
     assert error.value.status is None
-    assert len(waits) == 2
+    assert 18 < sum(waits) < 20
+
+
+def test_a_server_that_is_started_again(
+    server: Any, connect: Any, waits: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = Connection.send
+
+    async def starting(self: Connection, *sent: Any) -> Any:
+        if sum(waits) < 10:
+            raise NoConnection("connection refused")
+        return await send(self, *sent)
+
+    client = connect(server, retries=1)
+    client.model()
+    monkeypatch.setattr(Connection, "send", starting)
+    client.encode(PIXELS)
+    assert 10 <= sum(waits) < 12 and max(waits) <= 2
+    assert len(server.posts) == 1
+
+
+@pytest.mark.parametrize(
+    ("cause", "attempts"),
+    [(ssl.SSLCertVerificationError("it is not trusted"), 2), (socket.gaierror("no such host"), 11)],
+)
+def test_a_certificate_that_is_not_trusted_stays_so(
+    connect: Any, waits: Any, monkeypatch: pytest.MonkeyPatch, cause: OSError, attempts: int
+) -> None:
+    async def request(*sent: Any, **options: Any) -> Any:
+        raise httpx.ConnectError("in vain") from cause
+
+    monkeypatch.setattr(httpx.AsyncClient, "request", request)
+    with pytest.raises(ServiceError) as error:
+        connect("https://host", retries=1, timeout=10).model()
+    said = f"https://host cannot be reached: {cause} ({attempts} attempts)"
+    assert str(error.value) == said
 
 
 def test_after_the_last_attempt_the_answer_is_told(
     server: Any, connect: Any, waits: Any, told: Any
 ) -> None:
-    server.script.extend([told(503, "draining", "the server is shutting down")] * 9)
+    server.script.extend([told(502, "", "nobody is behind the proxy")] * 9)
     with pytest.raises(ServiceError) as error:
         connect(server).encode(PIXELS)
     assert str(error.value) == (
-        f"{server.url} answered 503 draining: the server is shutting down (5 attempts)"
+        f"{server.url} answered 502: nobody is behind the proxy (5 attempts)"
     )
     raised = error.value
-    assert (raised.status, raised.code, raised.request_id) == (503, "draining", "r1")
+    assert (raised.status, raised.code, raised.request_id) == (502, "", "r1")
 
 
-def test_a_full_server_is_asked_until_the_timeout(
-    server: Any, connect: Any, waits: Any, told: Any
+@pytest.mark.parametrize(("status", "code"), [(429, "busy"), (503, "draining")])
+def test_a_server_that_is_full_or_ends_is_asked_until_the_timeout(
+    server: Any, connect: Any, waits: Any, told: Any, status: int, code: str
 ) -> None:
     client = connect(server, timeout=30, retries=1)
     client.model()
-    server.script.extend([told(429, "busy", "all slots are taken", retry_after="1")] * 99)
+    server.script.extend([told(status, code, "not now", retry_after="1")] * 99)
     with pytest.raises(ServiceError) as error:
         client.encode(PIXELS)
     assert 10 < len(waits) < 30 and sum(waits) < 30
     assert str(error.value) == (
-        f"{server.url} answered 429 busy: all slots are taken ({len(waits) + 1} attempts)"
+        f"{server.url} answered {status} {code}: not now ({len(waits) + 1} attempts)"
     )
 
 
-def test_no_retries_at_all(server: Any, connect: Any, waits: Any, told: Any) -> None:
+def test_no_retries_at_all(server: Any, connect: Any, waits: Any, told: Any, nobody: str) -> None:
     client = connect(server, retries=0)
     client.model()
     for event in (told(429), told(503), "drop"):
         server.script.append(event)
         with pytest.raises(ServiceError, match=r"\(1 attempt\)$"):
             client.encode(PIXELS)
+    with pytest.raises(ServiceError, match=r"\(1 attempt\)$"):
+        connect(nobody, retries=0).encode(PIXELS)
     assert waits == []
 
 
@@ -174,16 +215,16 @@ def test_an_answer_that_trickles_in(connect: Any) -> None:
 )
 def test_retry_after(header: str, expected: float) -> None:
     attempts = Patience(60, 4, lambda: 0.0, lambda: 0.5).start()
-    assert attempts.pause(503, {"retry-after": header}) == pytest.approx(expected)
+    assert attempts.pause({"retry-after": header}, failed=True) == pytest.approx(expected)
 
 
 def test_pauses_grow_are_bounded_and_spread() -> None:
     def pauses(jitter: float) -> list[float | None]:
         attempts: Attempts = Patience(1e9, 12, lambda: 0.0, lambda: jitter).start()
-        return [attempts.pause(None, {}) for _ in range(13)]
+        return [attempts.pause({}, failed=True) for _ in range(13)]
 
     low, high = pauses(0.0), pauses(1.0)
-    assert high == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 3.2] + [5.0] * 6 + [None])
+    assert high == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6] + [2.0] * 7 + [None])
     assert low[:-1] == pytest.approx([one / 2 for one in high[:-1] if one])
 
 
@@ -301,7 +342,7 @@ def test_settings_that_cannot_be(connect: Any, options: Any, message: str) -> No
 
 @pytest.mark.parametrize(
     "url",
-    ["127.0.0.1:8000", "ftp://host", "http://", "http://h?x=1", "http://h\n", "http://a b", None],
+    ["http:host", "ftp://host", "http://", "http://h?x=1", "http://h\n", "http://a b", None],
 )
 def test_addresses_that_are_none(connect: Any, url: Any) -> None:
     from vqtok.serve import AsyncClient, Client
@@ -313,6 +354,22 @@ def test_addresses_that_are_none(connect: Any, url: Any) -> None:
             "a server's address is such as http://127.0.0.1:8000, without what follows a ? or #; "
             f"got {url!r}"
         )
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("localhost:8000", "localhost:8000"),
+        ("127.0.0.1", "127.0.0.1"),
+        ("user:p@ss@host/below", "***@host/below"),
+    ],
+)
+def test_addresses_without_http(connect: Any, url: str, shown: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        connect(url)
+    assert str(error.value) == (
+        f"{shown!r} is no address of a server: http:// is missing before it"
+    )
 
 
 @pytest.mark.parametrize(

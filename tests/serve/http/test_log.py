@@ -49,6 +49,18 @@ def test_a_server_may_be_silent(serve, capfd):
     assert logged(served, capfd) == []
 
 
+def test_a_body_that_says_it_is_too_long_counts_as_what_it_was_sent_for(serve):
+    served = serve(StubEngine(), max_body=1000)
+    for path in ("/v1/encode", "/v1/models/stub/decode"):
+        answer = httpx.post(served.url + path, content=bytes(1001))
+        assert answer.status_code == 413
+    httpx.options(served.url + "/v1/reconstruct")
+    text = httpx.get(served.url + "/metrics").text
+    assert 'vqtok_requests_total{code="413",model="stub",op="encode"} 1.0' in text
+    assert 'vqtok_requests_total{code="413",model="stub",op="decode"} 1.0' in text
+    assert 'op="reconstruct"' not in text  # a browser's question is no work
+
+
 def test_requests_and_pictures_are_counted(serve):
     served = serve(StubEngine(refused=(1, 2, 3)))
     httpx.post(served.url + "/v1/encode", **raw(picture()))

@@ -116,6 +116,13 @@ def test_media_that_hold_one_array_say_so() -> None:
             "bad_json",
             "the body is not JSON: ",  # and what orjson says, which differs with its version
         ),
+        (
+            '{"codes": [[0]]}\n{"codes": [[1]]}\n',
+            "bad_json",
+            "the body is several lines of JSON; send it with content-type: application/jsonl",
+        ),
+        ('{"codes": [[0]]}\nx', "bad_json", "the body is several lines of JSON; "),
+        ('{"codes"\n: [[0]]} {}', "bad_json", "the body is not JSON: "),
         ('{"schema": "x", "codes": [[0]]}', "bad_json", "'schema' is 'vqtok-wire/1' here; got 'x'"),
         ('{"pictures": {}}', "bad_json", "'pictures' is a list of objects, one a picture"),
         ('{"pictures": []}', "empty", "the body holds no picture's codes"),
@@ -158,7 +165,7 @@ def test_media_that_hold_one_array_say_so() -> None:
             "application/safetensors",
         ),
     ],
-    ids=range(14),
+    ids=range(17),
 )
 def test_json_that_is_none_of_ours(text: str, code: str, message: str) -> None:
     found = refused({"content-type": JSON}, text.encode())

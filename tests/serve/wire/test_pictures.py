@@ -161,10 +161,18 @@ def test_json_takes_files_data_urls_and_frames() -> None:
             "the picture: a picture in JSON is a file in base64: Only base64 data is allowed",
         ),
         ({"pictures": [{}]}, "the picture: a picture in JSON is a file in base64; got None"),
+        (
+            {"pictures": [{"codes": [[1]], "grid": [1, 1]}]},
+            "the picture: these are codes; /v1/decode takes them",
+        ),
+        (
+            {"pictures": [{"latents": [[[0.5]]]}]},
+            "the picture: these are latents; /v1/decode takes them",
+        ),
         ({"frames": "R0"}, "the picture: 'frames' is a list of files in base64"),
         ({"frames": [""] * 6}, "the picture has 6 frames; at most 5 are taken"),
     ],
-    ids=range(5),
+    ids=range(7),
 )
 def test_pictures_in_json_that_are_none(fields: Any, message: str) -> None:
     (upload,) = read_pictures(*jsoned(**fields), LIMITS)
@@ -289,3 +297,13 @@ def test_clips_have_a_longest_length() -> None:
     assert upload.data == Failure(
         413, "too_many_frames", "the picture has 6 frames; at most 5 are taken"
     )
+
+
+@pytest.mark.parametrize("part", ["codes", "latents"])
+def test_codes_are_sent_elsewhere(part: str) -> None:
+    with pytest.raises(WireError) as error:
+        read_pictures(*jsoned(**{part: [[1, 2]]}), LIMITS)
+    told = ("not_a_picture", f"these are {part}; /v1/decode takes them")
+    assert (error.value.code, str(error.value)) == told
+    with_pixels = jsoned(**{part: [[1, 2]], "image": "R0lGODlh"})
+    assert read_pictures(*with_pixels, LIMITS)[0].data == b"GIF89a"
