@@ -15,7 +15,7 @@ import numpy.typing as npt
 from vqtok.errors import InputError
 from vqtok.serve.board import watch_exit
 from vqtok.serve.line import Answered, Line, Question, Said
-from vqtok.serve.outcomes import Broken, Busy, EngineError, Late, Lost, Refused
+from vqtok.serve.outcomes import Broken, Busy, Deadly, EngineError, Late, Lost, Refused
 from vqtok.serve.peer import Peer
 from vqtok.serve.slab import FREE, GONE, HELD, QUEUED, TAKEN, Head, Op, Slot
 
@@ -376,7 +376,7 @@ class Desk:
         elif ticket.deaths >= TRIES:
             del self._asked[ticket.uid]
             ticket.slot.state = HELD
-            _fail(ticket.future, Lost(f"{TRIES} workers died over it"))
+            _fail(ticket.future, Deadly(f"{TRIES} workers died over it"))
         else:
             ticket.attempt += 1
             ticket.slot.head = ticket.slot.head._replace(attempt=ticket.attempt)

@@ -4,7 +4,8 @@
 EngineError (VqtokError)
 ├── Busy     no slot is free
 ├── Late     the deadline came first
-├── Lost     no worker is up, or workers died over it twice
+├── Lost     no worker is up
+│   └── Deadly   as many workers died over it as may
 ├── Refused  the input cannot be done; the message is the engine's, for the one who asked
 └── Broken   anything else that the engine raised
 ```
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 from vqtok.errors import VqtokError
 
-__all__ = ["Broken", "Busy", "EngineError", "Late", "Lost", "Refused"]
+__all__ = ["Broken", "Busy", "Deadly", "EngineError", "Late", "Lost", "Refused"]
 
 
 class EngineError(VqtokError):
@@ -30,7 +31,11 @@ class Late(EngineError):
 
 
 class Lost(EngineError):
-    """No worker is up, or as many died over it as may."""
+    """No worker is up."""
+
+
+class Deadly(Lost):
+    """As many workers died over it as may; another time it may end as many more."""
 
 
 class Refused(EngineError):

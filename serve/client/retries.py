@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 __all__ = ["AGAIN", "LATE", "PASSING", "Attempts", "Patience"]
 
 LATE = 504
-# Of a server that is full, or is being started again: what takes its time, and then passes.
+# Of a server that is full, or is being started again: what takes its time, and then passes. It
+# says when to come back, but where workers have died over a request.
 PASSING = frozenset({429, 503})
 # What another moment, or another replica, may answer better.
 AGAIN = PASSING | {502, LATE}
@@ -25,7 +26,8 @@ class Patience:
 
     timeout  seconds for a request with all that it is sent again
     retries  how often it is sent again after a failure. What passes with time is asked again until
-             the timeout and is none: no connection, 429 and 503. With 0 nothing is sent again
+             the timeout and is none: no connection, 429 and 503 that say when to come back. With 0
+             nothing is sent again
     """
 
     timeout: float

@@ -39,7 +39,7 @@ class Talk:
                 if reply.status not in AGAIN:
                     self._check_print(reply)
                     return reply
-                pause = attempts.pause(reply.headers, failed=reply.status not in PASSING)
+                pause = attempts.pause(reply.headers, failed=not _passes(reply))
                 if pause is None and reply.status == LATE:
                     return reply  # which may be the fault of what it brings
                 if pause is None:
@@ -100,3 +100,7 @@ def _shown(text: str) -> str:
         return str(parse_print(text))
     except WireError:
         return repr(text[:40])
+
+
+def _passes(reply: Reply) -> bool:
+    return reply.status in PASSING and "retry-after" in reply.headers

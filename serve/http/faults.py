@@ -15,7 +15,7 @@ from vqtok.errors import (
     VqtokError,
 )
 from vqtok.serve import wire
-from vqtok.serve.outcomes import Busy, EngineError, Late, Lost, Refused
+from vqtok.serve.outcomes import Busy, Deadly, EngineError, Late, Lost, Refused
 from vqtok.serve.wire import Failure, WireError
 
 __all__ = ["STATUS", "Fault", "Gone", "Headers", "fault_of", "word_of"]
@@ -36,6 +36,7 @@ STATUS = dict(wire.STATUS) | {
     "internal": 500,
     "draining": 503,
     "no_worker": 503,
+    "worker_died": 503,
     "deadline": 504,
 }
 
@@ -112,6 +113,8 @@ def _of_engine(error: EngineError) -> Fault:
             return Fault("busy", str(error))
         case Late():
             return Fault("deadline", str(error))
+        case Deadly():
+            return Fault("worker_died", str(error))
         case Lost():
             return Fault("no_worker", str(error))
         case Refused():

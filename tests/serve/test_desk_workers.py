@@ -19,7 +19,7 @@ from serve_scenes import CODES, asked, outcome, play, until
 
 from vqtok.serve.desk import Answer, Desk
 from vqtok.serve.line import PIECE, SIZE, Line, Question, Said
-from vqtok.serve.outcomes import Broken, Lost
+from vqtok.serve.outcomes import Broken, Deadly, Lost
 from vqtok.serve.slab import TAKEN, Op
 
 # --- workers --------------------------------------------------------------------------------
@@ -110,7 +110,7 @@ def test_two_workers_that_die_over_a_picture_are_enough() -> None:
             bench.slab.slot(question.slot).state = TAKEN
             hand.hello()
         error = await outcome(task)
-        assert type(error) is Lost
+        assert type(error) is Deadly
         assert str(error) == "2 workers died over it"
         (question,) = await until(hand.read)
         assert (question.uid, question.attempt, question.alone) == (2, 3, 0)

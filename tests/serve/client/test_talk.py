@@ -141,6 +141,17 @@ def test_a_server_that_is_full_or_ends_is_asked_until_the_timeout(
     )
 
 
+def test_what_workers_die_over_is_not_asked_for_ever(
+    server: Any, connect: Any, waits: Any, told: Any
+) -> None:
+    client = connect(server, timeout=30, retries=1)
+    client.model()
+    server.script.extend([told(503, "worker_died", "2 workers died over it")] * 99)
+    with pytest.raises(ServiceError, match=r"worker_died.*\(2 attempts\)$"):
+        client.encode(PIXELS)
+    assert len(waits) == 1
+
+
 def test_no_retries_at_all(server: Any, connect: Any, waits: Any, told: Any, nobody: str) -> None:
     client = connect(server, retries=0)
     client.model()
