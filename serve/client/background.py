@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
@@ -147,6 +148,8 @@ class Waiter:
         try:
             _soon(loop, begin)
             task = self._served(given)
+        except Ended:
+            raise
         except BaseException:
             _soon(loop, cancel)
             self._drained(given)
@@ -181,9 +184,10 @@ class Waiter:
 
     def _drained(self, given: Given) -> None:
         """Until the end of what was cancelled; what that still asks for is not done."""
-        with suppress(Empty):
-            while not self._background.over:
-                one = given.get(timeout=PATIENCE)
+        until = time.monotonic() + PATIENCE
+        while not self._background.over and time.monotonic() < until:
+            with suppress(Empty):
+                one = given.get(timeout=LOOK)
                 if one is None or isinstance(one, asyncio.Task):
                     return
 
