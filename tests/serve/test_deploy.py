@@ -136,14 +136,14 @@ def test_hadolint_has_no_complaints() -> None:
 # --- the same without an engine -------------------------------------------------------------------
 
 # What `docker run --read-only --tmpfs /tmp --cap-drop ALL --network none` does: namespaces of its
-# own, the variables and the user of the image, no capabilities, tini as PID 1. A Python under
-# /root, which no other user may enter, is laid bare.
+# own, the variables and the user of the image, no capabilities, tini as PID 1. A Python in the home
+# of the user who runs this, which no other may enter, is laid bare.
 BOX = """
 set -e
 mount --make-rprivate /
-case $BASE in /root/*)
+case $BASE in "$PRIVATE"/*)
   mount --bind "$BASE" "$STASH"
-  mount -t tmpfs -o mode=755 tmpfs /root
+  mount -t tmpfs -o mode=755 tmpfs "$PRIVATE"
   mkdir -p "$BASE"
   mount --bind "$STASH" "$BASE";;
 esac
@@ -166,6 +166,7 @@ def box(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     variables = {
         **os.environ,
         "BASE": sys.base_prefix,
+        "PRIVATE": str(Path.home()),
         "STASH": str(stash),
         "ID": only("USER").partition(":")[0],
         "CODE": str(ROOT),
