@@ -7,11 +7,9 @@ import pytest
 import tiny
 import torch
 
-from vqtok.codec import TorchCodec, check_device, check_parts
+from vqtok.codec import TorchCodec, check_device
 from vqtok.errors import CodesError, ConfigError, ImageError, InputError, MismatchError
-from vqtok.preprocess import Preprocess
 from vqtok.types import Codec, Codes
-from vqtok.vocab import VisualVocab
 
 
 @pytest.fixture(scope="module")
@@ -96,32 +94,6 @@ def test_codes_of_another_kind_are_refused(codec: TorchCodec) -> None:
     assert str(error.value) == (
         "these codes have codebook_size=32 and depth=3; this tokenizer decodes codebook_size=64 "
         "and depth=0"
-    )
-
-
-def test_parts_that_do_not_belong_together() -> None:
-    model = tiny.model()
-    for settings, named, sides in (
-        (Preprocess(policy="native", stride=6), "stride=6", "6 x 6"),
-        (Preprocess(size=(16, 18)), "size=(16, 18)", "16 x 18"),
-    ):
-        with pytest.raises(MismatchError) as error:
-            check_parts(model, settings, VisualVocab(64))
-        assert str(error.value) == (
-            f"preprocessing with {named} does not fit the model: the sides of a picture are "
-            f"multiples of 4 x 4; got {sides}"
-        )
-    with pytest.raises(MismatchError) as order:
-        check_parts(model, Preprocess(size=16), VisualVocab(64, order="sequence"))
-    assert str(order.value) == (
-        "the codes of this model are a grid, and the vocabulary has order='sequence'; take "
-        "'raster' or 'column'"
-    )
-    with pytest.raises(MismatchError) as other:
-        check_parts(model, Preprocess(size=16), VisualVocab(32, depth=2))
-    assert str(other.value) == (
-        "the vocabulary is for codebook_size=32 and depth=2, the model has codebook_size=64 and "
-        "depth=0"
     )
 
 

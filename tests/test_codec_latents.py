@@ -77,7 +77,7 @@ def test_what_are_no_latents_of_clips_and_sequences() -> None:
     assert str(grid.value) == "latents of this model have the shape (N, 4, L); got (1, 4, 8, 8)"
     with pytest.raises(CodesError) as length:
         sequence.decode_latents(np.zeros((1, 4, 9), np.float32))
-    assert str(length.value) == "a picture has 64 tokens of this model; got 9"
+    assert str(length.value) == "a picture has 64 codes here; got 9"
 
 
 def test_every_kind_is_here() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub
+import onnx_folders
 import pytest
 import tiny
 from fakehub import FakeHub
@@ -18,6 +19,7 @@ from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_ba
 from vqtok import hub as module
 from vqtok.errors import ConfigError, LoadError
 from vqtok.hub import Resolved, fetch, push_folder, resolve
+from vqtok.tokenizer import VisualTokenizer
 from vqtok.zoo import bundled, samples
 
 OURS = b'{"_class_name": "AutoencoderVQ", "model_type": "vqtok"}'
@@ -30,6 +32,22 @@ FULL = {
     "visual_tokenizer_config.json": b"{}",
     "probe.safetensors": b"probe",
     "README.md": b"card",
+}
+
+
+# What `vqtok export` writes.
+GRAPHS_THERE = {
+    "config.json": json.dumps(
+        {
+            "model_type": "vqtok_onnx",
+            "files": {"encoder.onnx": {}, "encoder.onnx.data": {}, "decoder.onnx": {}},
+        }
+    ).encode(),
+    "encoder.onnx": b"graph",
+    "encoder.onnx.data": b"weights",
+    "decoder.onnx": b"graph",
+    "parity.json": b"{}",
+    **{name: FULL[name] for name in list(FULL)[2:]},
 }
 
 
@@ -540,10 +558,10 @@ def test_the_card_there_names_the_repository(online: Online, tmp_path: Path) -> 
 
 def test_older_weights_do_not_stay_beside_new_ones(online: Online, tmp_path: Path) -> None:
     half = {"diffusion_pytorch_model.fp16.safetensors": b"", "diffusion_pytorch_model.bin": b""}
+    half |= {"probe.fp16.safetensors": b"", "conversion.json": b"{}", "parity.json": b"{}"}
     online.hub.add("org/name", {**FULL, **half, **sharded(), "notes.txt": b"mine"})
     push_folder(write(tmp_path / "tok", BARE), "org/name")
-    kept = {"preprocessor_config.json", "visual_tokenizer_config.json", "probe.safetensors"}
-    kept |= {"README.md", "notes.txt"}
+    kept = {"preprocessor_config.json", "visual_tokenizer_config.json", "README.md", "notes.txt"}
     assert set(online.hub.files("org/name") or {}) == set(BARE) | kept
 
 
@@ -562,6 +580,61 @@ def test_only_tokenizers_are_uploaded(online: Online, tmp_path: Path) -> None:
         "diffusion_pytorch_model.safetensors; found: nothing"
     )
     assert online.hub.requests == []
+
+
+def test_graphs_on_the_hub(online: Online) -> None:
+    commit = online.hub.add("org/name", {**GRAPHS_THERE, "other.onnx": b"", "x/encoder.onnx": b""})
+    there = resolve("org/name")
+    assert there == Resolved(there.path, "org/name", commit, "onnx")
+    assert found(there.path) == set(GRAPHS_THERE)
+    online.unplug()
+    assert resolve("org/name") == there
+
+
+def test_graphs_that_are_not_whole(online: Online, tmp_path: Path) -> None:
+    less = {name: data for name, data in GRAPHS_THERE.items() if name != "encoder.onnx.data"}
+    online.hub.add("org/name", less)
+    assert refused("org/name") == (
+        "'org/name' on the hub lacks encoder.onnx.data, which its config.json names"
+    )
+    here = write(tmp_path / "here", less)
+    assert refused(here) == f"{here} lacks encoder.onnx.data, which its config.json names"
+    with pytest.raises(ConfigError) as error:
+        resolve(write(here, GRAPHS_THERE), variant="fp16")
+    assert str(error.value) == (
+        f"variant='fp16' chooses weights of torch; {here} holds ONNX graphs, of which there is one "
+        "kind"
+    )
+
+
+def test_graphs_that_name_other_places(online: Online) -> None:
+    online.hub.add(
+        "org/name", {"config.json": GRAPHS_THERE["config.json"].replace(b"dec", b"/dec")}
+    )
+    assert refused("org/name").endswith(
+        "config.json names '/decoder.onnx', which is no file of its own folder"
+    )
+
+
+def test_graphs_go_to_the_hub_and_come_back(online: Online, tmp_path: Path) -> None:
+    place = onnx_folders.folder(tmp_path / "graphs", settings=onnx_folders.NATIVE)
+    (place / "README.md").write_text('from_pretrained("path/to/this/folder")', encoding="utf-8")
+    old = {**FULL, "picture_encoder.onnx": b"old", "parity.json": b"{}", "x/encoder.onnx": b"kept"}
+    online.hub.add("org/name", old)
+    tok = VisualTokenizer.from_pretrained(place, device="cpu")
+    tok.push_to_hub("org/name")
+    assert set(online.hub.files("org/name") or ()) == {
+        "config.json",
+        "encoder.onnx",
+        "decoder.onnx",
+        "x/encoder.onnx",
+        *list(FULL)[2:],
+    }
+    for backend in ("auto", "onnx"):
+        back = VisualTokenizer.from_pretrained("org/name", device="cpu", backend=backend)
+        assert back.fingerprint == tok.fingerprint
+        assert back.codec.verify().verdict == "exact"
+        assert '"org/name"' in (back.codec.folder / "README.md").read_text(encoding="utf-8")
 
 
 def test_an_upload_that_the_hub_refuses(online: Online, tmp_path: Path) -> None:

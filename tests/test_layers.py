@@ -16,15 +16,18 @@ ROOT = Path(__file__).resolve().parent.parent
 ROWS = """
 errors
 registry contents types precision pictures sheets zoo frames layouts extras files truncation
+bicubic verdicts
 search estimators vocab resize sequences strides videos
-quantizers architectures metrics geometry readers movies
+quantizers architectures metrics geometry readers movies traits config_file
 autoencoders preprocess streams
+prints
 checkpoints fingerprint probe hub attach card batches token_ids sources
 codec folders clips
 conversions clip_codec grid_codes
 obtain
+backends
 tokenizer
-hf
+hf wanted
 evaluation
 offline training serve export
 commands

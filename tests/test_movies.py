@@ -13,7 +13,7 @@ from PIL import Image
 from source_files import Pixels, picture
 
 from vqtok.errors import ConfigError, ImageError, InputError, LoadError, MissingExtraError
-from vqtok.movies import MOVIES, write_movie
+from vqtok.movies import MOVIES, MovieWriter, write_movie
 from vqtok.streams import open_clip
 
 pytest.importorskip("av", reason="videos need PyAV")
@@ -243,3 +243,26 @@ def test_an_ffmpeg_without_an_encoder(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(ConfigError) as error:
         write_movie(view(1), tmp_path / "a.mp4")
     assert str(error.value) == ("the FFmpeg in this PyAV cannot write libx264; take another kind")
+
+
+@pytest.mark.parametrize("kind", MOVIES)
+def test_frames_that_are_handed_in_one_by_one(kind: str) -> None:
+    whole, file = io.BytesIO(), io.BytesIO()
+    frames = view(5)
+    write_movie(frames, whole, kind=kind)
+    with MovieWriter(file, kind=kind) as movie:
+        for number, frame in enumerate(frames):
+            assert movie.count == number
+            movie.push(frame)
+        assert movie.finish() == 5
+    found = [list(open_clip(io.BytesIO(one.getvalue()))) for one in (whole, file)]
+    assert np.array_equal(*found)
+
+
+@pytest.mark.parametrize("kind", MOVIES)
+def test_a_writer_that_is_left_in_the_middle(kind: str) -> None:
+    file = io.BytesIO()
+    with pytest.raises(KeyError), MovieWriter(file, kind=kind) as movie:
+        movie.push(view(1)[0])
+        raise KeyError
+    file.write(b"")  # it is still open

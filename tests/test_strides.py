@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqtok.errors import CodesError, ImageError
-from vqtok.strides import by, check_sizes, grid_of, share, size_of
-from vqtok.types import Codes
+from vqtok.errors import ImageError
+from vqtok.strides import by, grid_of, share, size_of
 
 STRIDES = st.tuples(st.integers(1, 8), st.integers(1, 16), st.integers(1, 16))
 GRIDS = st.tuples(st.integers(1, 9), st.integers(1, 40), st.integers(1, 40))
@@ -51,25 +49,3 @@ def test_messages() -> None:
             grid_of(size, stride, causal=causal)
         assert str(error.value) == message
     assert by((1, 2, 3)) == "1 x 2 x 3"
-
-
-class Fours:
-    """Tokens of 4 x 4 pixels."""
-
-    stride = (4, 4)
-    only_size = None
-
-    def size_of(self, grid: tuple[int, ...]) -> tuple[int, ...]:
-        return size_of(grid, self.stride)
-
-
-def test_codes_stand_for_what_their_grid_does() -> None:
-    for size in ((8, 12), (5, 9), (0, 0), (0, 12)):
-        check_sizes(Fours(), Codes(np.zeros((1, 2, 3), int), np.array([size]), 4))
-    for size in ((4, 12), (8, 13), (9, 0)):
-        with pytest.raises(CodesError) as error:
-            check_sizes(Fours(), Codes(np.zeros((1, 2, 3), int), np.array([size]), 4))
-        assert str(error.value) == (
-            "a grid of 2 x 3 codes stands for 5 x 9 to 8 x 12 pixels, height and width; got the "
-            f"size {list(size)}"
-        )

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from vqtok.errors import CodesError, ConfigError, LoadError
+from vqtok.traits import Traits
 from vqtok.types import Codec, Codes, Encoder, Fingerprint, axes_text, code_dtype
+from vqtok.verdicts import ProbeResult
 
 PRINT = Fingerprint("a" * 64, "b" * 64, "c" * 64, "0123456789abcdef" * 4)
 
@@ -213,8 +215,14 @@ def test_protocols_tell_an_encoder_from_a_codec() -> None:
             return codes()
 
     class Whole(Half):
+        traits = Traits(codebook_size=4, depth=0, axes=2, stride=(4, 4))
+        device = runs_on = "nowhere"
+
         def decode(self, codes: Codes) -> Any:
             return None
+
+        def verify(self) -> ProbeResult:
+            return ProbeResult("unchecked")
 
     assert isinstance(Half(), Encoder)
     assert not isinstance(Half(), Codec)

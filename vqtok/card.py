@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from vqtok.folders import Savable
     from vqtok.types import Fingerprint
 
-__all__ = ["HERE", "derived", "fingerprint_table", "model_card"]
+__all__ = ["HERE", "derived", "fingerprint_table", "licence", "model_card", "origin"]
 
 CARD = """---
 library_name: vqtok
@@ -84,7 +84,7 @@ def model_card(tok: Savable, *, title: str | None = None, story: str | None = No
         title = title or f"{report['title'][0].upper()}{report['title'][1:]}, converted"
     return CARD.format(
         kind=kind,
-        licence=_licence(report.get("derived_from", report)),
+        licence=licence(report.get("derived_from", report)),
         title=title or f"{'A video' if model.is_video else 'An image'} tokenizer",
         codes=model.quantize.codebook_size,
         dim=model.quantize.dim,
@@ -97,12 +97,12 @@ def model_card(tok: Savable, *, title: str | None = None, story: str | None = No
         estimator=model.quantize.estimator.name,
         parameters=sum(p.numel() for p in model.parameters()) / 1e6,
         use=USE_FOR_CLIPS if model.is_video else USE,
-        story=story or _story(report),
+        story=story or origin(report),
         prints=_table(tok.fingerprint),
     )
 
 
-def _licence(report: Mapping[str, Any]) -> str:
+def licence(report: Mapping[str, Any]) -> str:
     """Lines for the hub on the licence of what was converted, "" of what was trained here.
 
     A licence of which more is to be said than its name is "other": the card says the rest.
@@ -126,7 +126,7 @@ def _table(found: Fingerprint) -> str:
     return "\n".join(["| part | sha256 |", "| --- | --- |", *rows[1:]])
 
 
-def _story(report: Mapping[str, Any]) -> str:
+def origin(report: Mapping[str, Any]) -> str:
     """What the card says of where it came from."""
     if "derived_from" in report:
         return f"{derived(report['derived_from'])}\n\n{UNTOLD}"

@@ -8,15 +8,12 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 import torch
-from einops import rearrange
 from torch import Tensor
 
-from vqtok.autoencoders import AutoencoderBase
+from vqtok.autoencoders.frame_streams import FrameDecoder, FrameEncoder, as_frames
 from vqtok.autoencoders.streaming import decode_stream, encode_stream, latent_stream
 from vqtok.codec import TorchCodec
-from vqtok.errors import CodesError, ImageError
-from vqtok.frames import FramePlan
-from vqtok.metrics.pixels import to_uint8
+from vqtok.frames import FramePlan, cut
 from vqtok.pictures import Pixels
 from vqtok.types import Codes
 
@@ -34,7 +31,7 @@ class TorchClipCodec(TorchCodec):
         """(N, T, H, W, 3) uint8, sides and frames as the model's `grid_of` has them -> codes."""
         x = self._batch(pixels, "clips", "T, H, W")
         size = pixels.shape[1:-1]
-        self.model.grid_of(size)
+        self._traits.grid_of(size)
         parts = list(encode_stream(self.model, [x], self.requested_precision))
         return self._codes(torch.cat(parts, 1), size)
 
@@ -42,7 +39,7 @@ class TorchClipCodec(TorchCodec):
         """See `TorchCodec.encode_latents`."""
         x = self._batch(pixels, "clips", "T, H, W")
         size = pixels.shape[1:-1]
-        self.model.grid_of(size)
+        self._traits.grid_of(size)
         return self._both(latent_stream(self.model, [x], self.requested_precision), size)
 
     def _both(
@@ -55,75 +52,47 @@ class TorchClipCodec(TorchCodec):
 
     def plan_frames(self, count: int) -> FramePlan:
         """See `ClipCodec.plan_frames`."""
-        plan: FramePlan = self.model.plan_frames(count)
-        return plan
+        return self._traits.plan_frames(count)
+
+    def frame_encoder(self) -> FrameEncoder:
+        """For one clip, whose frames are handed in some at a time."""
+        return FrameEncoder(self.model, self.requested_precision)
+
+    def frame_decoder(self) -> FrameDecoder:
+        """For the codes of one clip, which are handed in some at a time."""
+        return FrameDecoder(self.model, self.requested_precision)
 
     def encode_frames(self, frames: Iterable[Pixels], size: tuple[int, int]) -> Codes:
         """See `ClipCodec.encode_frames`."""
-        padded = _Padded(frames, self.model)
-        parts = list(encode_stream(self.model, padded.chunks(), self.requested_precision))
-        return self._codes(torch.cat(parts, 1), (padded.count, *size))
+        encoder = self.frame_encoder()
+        parts = [ids for _, ids in encoder.all(_batched(frames, FRAMES))]
+        return self._codes(torch.cat(parts, 1), (encoder.count, *size))
 
     def encode_frame_latents(
         self, frames: Iterable[Pixels], size: tuple[int, int]
     ) -> tuple[npt.NDArray[np.float32], Codes]:
         """As `encode_frames`, and the latents (1, D, t, h, w) before quantization."""
-        padded = _Padded(frames, self.model)
-        parts = list(latent_stream(self.model, padded.chunks(), self.requested_precision))
-        return self._both(parts, (padded.count, *size))
+        encoder = self.frame_encoder()
+        parts = list(encoder.all(_batched(frames, FRAMES)))
+        return self._both(parts, (encoder.count, *size))
 
     def decode(self, codes: Codes) -> Pixels:
         """Codes of N clips -> all their pixels, (N, T, H, W, 3) uint8."""
         ids, _ = self._tensor(codes)
         chunks = decode_stream(self.model, [ids], self.requested_precision)
-        return np.concatenate([_frames(chunk) for chunk in chunks], 1)
+        return np.concatenate([as_frames(chunk) for chunk in chunks], 1)
 
     def decode_frames(self, codes: Codes) -> Iterator[Pixels]:
         """See `ClipCodec.decode_frames`."""
-        ids, _ = self._tensor(codes)
-        if codes.sizes.shape != (1, 3):
-            raise CodesError(
-                f"frames come of one clip, so sizes has the shape (1, 3); got {codes.sizes.shape}"
-            )
-        count, height, width = codes.sizes[0].tolist()
-        chunks = decode_stream(self.model, ids.split(TOKENS, 1), self.requested_precision)
-        frames = (frame for chunk in chunks for frame in _frames(chunk)[0])
-        for frame in islice(frames, count or None):
-            yield frame[: height or None, : width or None]
+        self.check(codes)
+        ids = codes.ids
+        parts = (ids[:, start : start + TOKENS] for start in range(0, ids.shape[1], TOKENS))
+        chunks = self.frame_decoder().all(parts)
+        yield from cut((frame for chunk in chunks for frame in chunk), codes.sizes)
 
 
-class _Padded:
-    """Frames (h, w, 3) that are counted, the last one repeated as the model needs it."""
-
-    def __init__(self, frames: Iterable[Pixels], model: AutoencoderBase) -> None:
-        self.count = 0
-        self._frames = frames
-        self._model = model
-
-    def chunks(self) -> Iterator[Tensor]:
-        """Some frames at a time, (1, 3, T, h, w)."""
-        return map(_as_clip, _batched(self._all(), FRAMES))
-
-    def _all(self) -> Iterator[Pixels]:
-        for frame in self._frames:
-            self.count += 1
-            yield frame
-        if not self.count:
-            raise ImageError("a clip has at least one frame; got none")
-        yield from [frame] * (self._model.plan_frames(self.count).padded - self.count)
-
-
-def _batched(frames: Iterator[Pixels], count: int) -> Iterator[list[Pixels]]:
-    while chunk := list(islice(frames, count)):
-        yield chunk
-
-
-def _as_clip(frames: list[Pixels]) -> Tensor:
-    """(h, w, 3) each -> (1, 3, T, h, w)."""
-    return rearrange(torch.from_numpy(np.stack(frames)), "t h w c -> 1 c t h w").contiguous()
-
-
-def _frames(clips: Tensor) -> Pixels:
-    """(N, 3, T, H, W) in [-1, 1] -> (N, T, H, W, 3) uint8."""
-    frames = to_uint8(rearrange(clips, "n c t h w -> (n t) c h w"))
-    return rearrange(frames, "(n t) h w c -> n t h w c", n=len(clips))
+def _batched(frames: Iterable[Pixels], count: int) -> Iterator[Pixels]:
+    """Frames (h, w, 3) -> some at a time, (T, h, w, 3)."""
+    left = iter(frames)
+    while chunk := list(islice(left, count)):
+        yield np.stack(chunk)

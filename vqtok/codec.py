@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from copy import copy
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -12,17 +13,18 @@ from torch import Tensor
 from vqtok.autoencoders import AutoencoderBase
 from vqtok.autoencoders.building import execution_device
 from vqtok.autoencoders.latents import encode_latents
-from vqtok.errors import ConfigError, ImageError, InputError, MismatchError
+from vqtok.errors import ConfigError, ImageError, InputError
 from vqtok.layouts import integers
 from vqtok.metrics.pixels import to_uint8
 from vqtok.pictures import Pixels
 from vqtok.precision import Precision, arithmetic, check_precision
-from vqtok.preprocess import Preprocess
-from vqtok.strides import Scales, check_codes
+from vqtok.probe import check_at_start
+from vqtok.strides import Scales
+from vqtok.traits import Traits, check_codes
 from vqtok.types import Codes, Fingerprint
-from vqtok.vocab import VisualVocab
+from vqtok.verdicts import ProbeResult
 
-__all__ = ["TorchCodec", "check_device", "check_parts"]
+__all__ = ["TorchCodec", "check_device"]
 
 
 def check_device(device: str | int | torch.device) -> None:
@@ -41,40 +43,32 @@ def check_device(device: str | int | torch.device) -> None:
         raise ConfigError(f"there is no device {str(device)!r} here: {reason}") from error
 
 
-def check_parts(model: AutoencoderBase, settings: Preprocess, vocab: VisualVocab) -> None:
-    """Raises where a model, preprocessing and a vocabulary are not those of one tokenizer."""
-    own = model.quantize.codebook_size, model.quantize.depth
-    if (vocab.codebook_size, vocab.depth) != own:
-        raise MismatchError(
-            f"the vocabulary is for codebook_size={vocab.codebook_size} and depth={vocab.depth}, "
-            f"the model has codebook_size={own[0]} and depth={own[1]}"
-        )
-    flat = model.code_axes == 1
-    if vocab.is_flat != flat:
-        raise MismatchError(
-            f"the codes of this model are {'one sequence' if flat else 'a grid'}, and the "
-            f"vocabulary has order={vocab.order!r}; "
-            + ("take 'sequence'" if flat else "take 'raster' or 'column'")
-        )
-    own_size = settings.size is None
-    sides = (settings.stride,) * 2 if own_size else settings.sides
-    frames = model.size_of((1,) * 3)[:1] if model.is_video else ()
-    try:
-        model.grid_of((*frames, *sides))
-    except ImageError as error:
-        named = f"stride={settings.stride}" if own_size else f"size={settings.size}"
-        raise MismatchError(f"preprocessing with {named} does not fit the model: {error}") from None
-
-
 class TorchCodec:
-    """A model, put in eval mode, its fingerprint, and the arithmetic to run it in."""
+    """A model, put in eval mode, its fingerprint, and the arithmetic to run it in.
+
+    variant  of the weights in the folder that the model is from
+    """
+
+    runs_on = "torch"
 
     def __init__(
-        self, model: AutoencoderBase, fingerprint: Fingerprint, precision: str = "ieee32"
+        self,
+        model: AutoencoderBase,
+        fingerprint: Fingerprint,
+        precision: str = "ieee32",
+        variant: str | None = None,
     ) -> None:
         self.model = model.eval()
         self._fingerprint = fingerprint
         self.requested_precision = check_precision(precision)
+        self.variant = variant
+        self._traits = Traits.of(model)
+
+    def with_fingerprint(self, fingerprint: Fingerprint) -> Self:
+        """The same model under another print, which other preprocessing gives it."""
+        other = copy(self)
+        other._fingerprint = fingerprint
+        return other
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -86,6 +80,32 @@ class TorchCodec:
         """See `Encoder.precision`; that of the weights, where somebody has cast them down."""
         halves: dict[torch.dtype, Precision] = {torch.float16: "fp16", torch.bfloat16: "bf16"}
         return halves.get(self.model.dtype, self.requested_precision)
+
+    @property
+    def traits(self) -> Traits:
+        """See `Codec.traits`."""
+        return self._traits
+
+    @property
+    def device(self) -> torch.device:
+        """See `Codec.device`."""
+        device: torch.device = self.model.device
+        return device
+
+    @property
+    def folder(self) -> str | None:
+        """Where the model was loaded from, if it was."""
+        name: str | None = self.model.config.get("_name_or_path")
+        return name or None
+
+    def to(self, device: str | int | torch.device) -> None:
+        """Moves the model; `ConfigError` where torch has no such device here."""
+        check_device(device)
+        self.model.to(device)
+
+    def verify(self) -> ProbeResult:
+        """See `Codec.verify`; a model that is from no folder is "unchecked"."""
+        return check_at_start(self.model, self.precision, self.variant)
 
     def encode(self, pixels: Pixels) -> Codes:
         """See `Encoder.encode`."""
@@ -100,7 +120,7 @@ class TorchCodec:
 
     def _of_pictures(self, ids: Tensor, pixels: Pixels) -> Codes:
         size = pixels.shape[1:-1]
-        return self._codes(ids, size, self.scales_at(size))
+        return self._codes(ids, size, self._traits.scales_of(self._traits.latent_grid_of(size)))
 
     def decode(self, codes: Codes) -> Pixels:
         """See `Codec.decode`."""
@@ -120,27 +140,12 @@ class TorchCodec:
         They do not tell the sizes of pictures, or how much of a clip was repeated.
         """
         ids = self._quantized(_floats(latents))
-        scales = self.scales_of(latents.shape[2:])
-        return self._codes(ids, (0,) * len(self.model.stride), scales)
+        scales = self._traits.scales_of(latents.shape[2:])
+        return self._codes(ids, (0,) * len(self._traits.stride), scales)
 
     def decode_latents(self, latents: npt.NDArray[np.float32]) -> Pixels:
         """Latents (N, D, *grid) before quantization -> what decoding their codes gives."""
         return self.decode(self.quantized(latents))
-
-    @property
-    def is_multiscale(self) -> bool:
-        """See `ScaledCodec.is_multiscale`."""
-        found: bool = self.model.is_multiscale
-        return found
-
-    def scales_of(self, grid: Sequence[int]) -> Scales:
-        """See `ScaledCodec.scales_of`."""
-        scales: Scales = self.model.quantize.scales_of(grid)
-        return scales
-
-    def scales_at(self, size: Sequence[int]) -> Scales:
-        """See `ScaledCodec.scales_at`."""
-        return self.scales_of(self.model.grid_of(tuple(size)))
 
     def vectors(self, ids: npt.NDArray[np.integer]) -> Tensor:
         """Codes one by one, (N,) or (N, Q) -> the vectors that they stand for, (N, D) float32."""
@@ -151,11 +156,11 @@ class TorchCodec:
 
     def check(self, codes: Codes) -> None:
         """Raises where codes were made with another codebook."""
-        check_codes(codes, self._fingerprint, self.model.quantize, self.model)
+        check_codes(codes, self._fingerprint, self._traits)
 
     def _batch(self, pixels: Pixels, what: str, shape: str) -> Tensor:
         """(N, ..., 3) uint8 -> (N, 3, ...); `what` has the axes `shape` in between."""
-        axes = len(self.model.stride)
+        axes = len(self._traits.stride)
         if pixels.dtype != np.uint8 or pixels.ndim != 2 + axes or pixels.shape[-1] != 3:
             raise ImageError(
                 f"a batch of {what} is a uint8 array of the shape (N, {shape}, 3); got "
@@ -170,27 +175,26 @@ class TorchCodec:
 
     @torch.no_grad()
     def _quantized(self, latents: Tensor) -> Tensor:
-        model = self.model
-        axes = ", ".join("thw"[-len(model.stride) :]) if model.only_size is None else "L"
-        if latents.ndim != 3 + axes.count(",") or latents.shape[1] != model.quantize.dim:
+        traits = self._traits
+        axes = ", ".join("thw"[-len(traits.stride) :]) if traits.only_size is None else "L"
+        if latents.ndim != 3 + axes.count(",") or latents.shape[1] != traits.latent_channels:
             raise InputError(
-                f"latents of this model have the shape (N, {model.quantize.dim}, {axes}); got "
+                f"latents of this model have the shape (N, {traits.latent_channels}, {axes}); got "
                 f"{tuple(latents.shape)}"
             )
-        device = execution_device(model)
+        device = execution_device(self.model)
         with arithmetic(self.requested_precision, device):
-            ids: Tensor = model.quantize.encode(latents.to(device))
+            ids: Tensor = self.model.quantize.encode(latents.to(device))
         return ids
 
     def _codes(self, ids: Tensor, size: tuple[int, ...], scales: Scales = ()) -> Codes:
         """Ids (N, *grid) of pictures or clips of one size as `Codes`."""
-        quantize = self.model.quantize
         return Codes(
             ids.cpu().numpy(),
             np.tile(np.array(size, np.int32), (len(ids), 1)),
-            quantize.codebook_size,
+            self._traits.codebook_size,
             self._fingerprint.codebook,
-            quantize.depth,
+            self._traits.depth,
             scales,
         )
 

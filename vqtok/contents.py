@@ -7,15 +7,21 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
-from vqtok.errors import LoadError
+from vqtok.errors import ConfigError, LoadError
 
 __all__ = [
     "CHECKPOINTS",
     "CONFIG",
     "DISCRIMINATOR",
+    "EXPORTED",
+    "GRAPHS",
+    "ONNX",
     "WEIGHTS",
-    "check_weights",
+    "check_files",
+    "check_place",
+    "exported_files",
     "family_of",
+    "is_exported",
     "is_tokenizer",
     "look",
     "other_checkpoints",
@@ -25,6 +31,9 @@ __all__ = [
 CONFIG = "config.json"
 WEIGHTS = "diffusion_pytorch_model"
 DISCRIMINATOR = "discriminator.safetensors"  # that training goes on from
+# The family of a folder that `vqtok export` wrote, what its config.json says, and its graphs.
+ONNX, EXPORTED = "onnx", "vqtok_onnx"
+GRAPHS = ("encoder.onnx", "decoder.onnx", "picture_encoder.onnx", "picture_decoder.onnx")
 # What the classes in a config.json begin with: ours, and diffusers' own.
 OURS, STOCK = "AutoencoderVQ", "VQModel"
 VARIANT = re.compile(rf"{WEIGHTS}(?:\.([\w-]+?))?(?:-\d+-of-\d+)?\.safetensors")
@@ -46,6 +55,27 @@ def is_tokenizer(folder: Path) -> bool:
     return True
 
 
+def is_exported(folder: Path) -> bool:
+    """Whether the config.json in a folder is that of ONNX graphs that `vqtok export` wrote."""
+    try:
+        return family_of(folder, lambda: ("", [])) == ONNX
+    except LoadError:
+        return False
+
+
+def check_place(folder: Path, family: str) -> None:
+    """Raises where weights would be saved over ONNX graphs, or graphs over weights.
+
+    family  of the tokenizer that is to be saved
+    """
+    kinds = {True: "ONNX graphs", False: "weights for torch"}
+    if is_tokenizer(folder) and is_exported(folder) != (family == ONNX):
+        raise LoadError(
+            f"{folder} holds a tokenizer with {kinds[is_exported(folder)]}, and this one has "
+            f"{kinds[family == ONNX]}; save it to another folder"
+        )
+
+
 def other_checkpoints(names: Iterable[str]) -> list[str]:
     """Of names of files those that may be another project's checkpoint."""
     own = WEIGHTS, DISCRIMINATOR, "probe."
@@ -60,7 +90,7 @@ def look(folder: Path) -> tuple[str, list[str]]:
 
 
 def family_of(folder: Path, look: Look) -> str:
-    """ "vqtok" or "diffusers_vq", by its config.json; `LoadError` where that is of neither."""
+    """ "vqtok", "diffusers_vq" or "onnx", by its config.json; `LoadError` where it is of none."""
     file = folder / CONFIG
     if not file.is_file():
         raise _no_config(*look())
@@ -74,6 +104,8 @@ def family_of(folder: Path, look: Look) -> str:
         return "diffusers_vq"
     if kind.startswith(OURS) or named.get("model_type") == "vqtok":
         return "vqtok"
+    if named.get("model_type") == EXPORTED:
+        return ONNX
     if "AutoencoderKL" in kind:
         raise LoadError(
             f"{look()[0]} holds {kind}, a continuous autoencoder: its latents are a mean and a "
@@ -105,8 +137,34 @@ def _other(names: list[str]) -> str:
     return f". To take another project's checkpoint, pass filename, one of: {shown(found)}"
 
 
-def check_weights(folder: Path, variant: str | None, look: Look) -> None:
-    """Raises where the weights of a variant are not there."""
+def check_files(folder: Path, family: str, variant: str | None, look: Look) -> None:
+    """Raises where the weights of a variant, or the graphs of an export, are not there."""
+    if family != ONNX:
+        _check_weights(folder, variant, look)
+        return
+    if variant is not None:
+        raise ConfigError(
+            f"variant={variant!r} chooses weights of torch; {look()[0]} holds ONNX graphs, of "
+            "which there is one kind"
+        )
+    missing = [name for name in exported_files(folder) if not (folder / name).is_file()]
+    if missing:
+        raise LoadError(f"{look()[0]} lacks {shown(missing)}, which its {CONFIG} names")
+
+
+def exported_files(folder: Path) -> list[str]:
+    """The graphs, and what lies beside them, that the config.json of an export names."""
+    file = folder / CONFIG
+    files = json.loads(file.read_text(encoding="utf-8")).get("files")
+    if not isinstance(files, dict) or GRAPHS[0] not in files:
+        raise LoadError(f"{file} has no object called 'files' with {GRAPHS[0]}")
+    strange = [name for name in files if PurePosixPath(name).name != name or name in ("", "..")]
+    if strange:
+        raise LoadError(f"{file} names {strange[0]!r}, which is no file of its own folder")
+    return sorted(files)
+
+
+def _check_weights(folder: Path, variant: str | None, look: Look) -> None:
     middle = f".{variant}" if variant else ""
     single = folder / f"{WEIGHTS}{middle}.safetensors"
     index = folder / f"{WEIGHTS}.safetensors.index{middle}.json"

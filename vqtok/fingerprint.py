@@ -25,7 +25,8 @@ from vqtok.autoencoders import AUTOENCODERS, AutoencoderBase
 from vqtok.autoencoders.loading import class_of
 from vqtok.autoencoders.weights import read_json, stored_tensors, weight_files
 from vqtok.errors import LoadError
-from vqtok.preprocess import Preprocess, probe_pixels
+from vqtok.preprocess import Preprocess
+from vqtok.prints import digest, of_settings
 from vqtok.quantizers import QUANTIZERS, TRAINING_STATE, Quantizer
 from vqtok.types import Fingerprint
 
@@ -53,15 +54,6 @@ def of_folder(folder: Path, settings: Preprocess, variant: str | None = None) ->
     return _combine(class_of(config), config, weights, settings)
 
 
-def of_settings(settings: Preprocess) -> str:
-    """The part of a print that preprocessing has: its settings, and pixels that they make here."""
-    pixels = [
-        [list(picture.shape), hashlib.sha256(picture.tobytes()).hexdigest()]
-        for picture in probe_pixels(settings)
-    ]
-    return _digest(settings.identity(), pixels)
-
-
 def of_codebook(quantizer: Quantizer, kind: str, settings: Mapping[str, Any]) -> str:
     """The part of a print that the codebook has, of a quantizer that is in no model.
 
@@ -78,7 +70,7 @@ def of_codebook(quantizer: Quantizer, kind: str, settings: Mapping[str, Any]) ->
         for name, tensor in quantizer.state_dict().items()
         if not _only_trains(name)
     }
-    return _digest(_codebook_settings(config), prints)
+    return digest(_codebook_settings(config), prints)
 
 
 def _combine(
@@ -101,9 +93,9 @@ def _combine(
     whole = {**_defaults(kind), **config}
     return Fingerprint(
         preprocess=of_settings(settings),
-        encoder=_digest(_settings(kind, whole, kind.ENCODER_SETTINGS), prints["encoder"]),
-        codebook=_digest(_codebook_settings(whole), prints["codebook"]),
-        decoder=_digest(_settings(kind, whole, kind.DECODER_SETTINGS), prints["decoder"]),
+        encoder=digest(_settings(kind, whole, kind.ENCODER_SETTINGS), prints["encoder"]),
+        codebook=digest(_codebook_settings(whole), prints["codebook"]),
+        decoder=digest(_settings(kind, whole, kind.DECODER_SETTINGS), prints["decoder"]),
     )
 
 
@@ -117,11 +109,6 @@ def _tensor_print(tensor: Tensor) -> str:
     data = tensor.detach().cpu().contiguous()
     head = f"{str(data.dtype).removeprefix('torch.')} {list(data.shape)} "
     return hashlib.sha256(head.encode() + data.numpy().tobytes()).hexdigest()
-
-
-def _digest(*parts: Any) -> str:
-    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _settings(

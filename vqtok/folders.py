@@ -16,8 +16,9 @@ from vqtok.autoencoders import AutoencoderBase
 from vqtok.autoencoders.loading import load_model
 from vqtok.checkpoints.beside import read_settings
 from vqtok.checkpoints.report import SCHEMA as REPORT_SCHEMA
+from vqtok.config_file import CONFIG_FILE, print_in, read_config, vocab_in, write_config
 from vqtok.contents import DISCRIMINATOR
-from vqtok.errors import ConfigError, LoadError, MismatchError
+from vqtok.errors import LoadError, MismatchError
 from vqtok.preprocess import CONFIG_NAME, Preprocess
 from vqtok.quantizers.vector import tables_of
 from vqtok.types import Fingerprint
@@ -38,9 +39,7 @@ __all__ = [
     "write_config",
 ]
 
-CONFIG_FILE = "visual_tokenizer_config.json"
 CONVERSION = "conversion.json"
-SCHEMA = "vqtok-tokenizer/1"
 
 
 class Savable(Protocol):
@@ -65,7 +64,7 @@ def load(
 ) -> tuple[AutoencoderBase, Fingerprint, Preprocess, VisualVocab | None]:
     """What a folder holds, where it is what it was saved as."""
     stored = read_config(folder)
-    vocab = _vocab(folder, stored)
+    vocab = vocab_in(folder, stored)
     model = load_model(folder, variant)
     settings = settings_of(folder, model)
     found = fingerprint.of_folder(folder, settings, variant)
@@ -109,33 +108,6 @@ def unstarted(model: AutoencoderBase) -> int:
     return max([0, *(table.open_steps - int(table.steps) for table in tables)])
 
 
-def write_config(folder: Path, vocab: VisualVocab, found: Fingerprint, variant: str | None) -> None:
-    """Adds the print of one variant's weights to those that the folder names already."""
-    prints = read_config(folder).get("fingerprints", {})
-    prints[variant or "default"] = found.to_dict()
-    config = {"schema": SCHEMA, "vocab": vocab.to_dict(), "fingerprints": prints}
-    text = json.dumps(config, indent=2, sort_keys=True) + "\n"
-    (folder / CONFIG_FILE).write_text(text, encoding="utf-8")
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """What `write_config` wrote, or nothing where it never did, as in a stock VQModel's folder."""
-    file = folder / CONFIG_FILE
-    if not file.is_file():
-        return {}
-    try:
-        stored = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise LoadError(f"{file} is not JSON: {error}") from error
-    schema = stored.get("schema") if isinstance(stored, dict) else None
-    if schema != SCHEMA:
-        raise LoadError(f"{file} has the schema {schema!r}; this version reads {SCHEMA!r}")
-    for name in ("vocab", "fingerprints"):
-        if not isinstance(stored.get(name), dict):
-            raise LoadError(f"{file} has no object called {name!r}")
-    return dict(stored)
-
-
 def read_report(folder: Path) -> dict[str, Any]:
     """The conversion.json of a folder that was converted, {} of another."""
     file = folder / CONVERSION
@@ -167,16 +139,6 @@ def _keep_discriminator(folder: Path, file: Path | None) -> None:
         shutil.copyfile(file, place)
 
 
-def _vocab(folder: Path, stored: dict[str, Any]) -> VisualVocab | None:
-    """The vocabulary in what `read_config` gave, if there is one."""
-    if not stored:
-        return None
-    try:
-        return VisualVocab.from_dict(stored["vocab"])
-    except (ConfigError, LoadError) as error:
-        raise LoadError(f"{folder / CONFIG_FILE}: {error}") from error
-
-
 def settings_of(folder: Path, model: AutoencoderBase) -> Preprocess:
     """The preprocessing that the folder of `model` names, or `plain_settings`."""
     return Preprocess.load(folder) if (folder / CONFIG_NAME).is_file() else plain_settings(model)
@@ -195,13 +157,9 @@ def plain_settings(model: AutoencoderBase) -> Preprocess:
 
 def _verify(folder: Path, stored: dict[str, Any], found: Fingerprint, variant: str | None) -> None:
     """Raises where the files are not those whose print `stored` names."""
-    named = stored.get("fingerprints", {}).get(variant or "default")
-    if named is None:
+    saved = print_in(folder, stored, variant)
+    if saved is None:
         return
-    try:
-        saved = Fingerprint.from_dict(named)
-    except LoadError as error:
-        raise LoadError(f"{folder / CONFIG_FILE}: {error}") from error
     parts = saved.differences(found)
     if parts:
         machine = ", or pictures are resized otherwise on this machine"

@@ -7,13 +7,17 @@ its token is full; decoding cuts what was added. Nothing is ever dropped.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import chain, repeat
+from itertools import chain, islice, repeat
 from numbers import Integral
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from vqtok.errors import ConfigError, InputError, plural
+from vqtok.errors import CodesError, ConfigError, InputError, plural
 
-__all__ = ["FramePlan", "Window", "plan_frames", "run_lengths"]
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+__all__ = ["FramePlan", "Window", "cut", "plan_frames", "run_lengths"]
 
 
 class Window(NamedTuple):
@@ -74,6 +78,22 @@ def plan_frames(
         windows.append(Window(padded - left, span, tokens if span == padded else span // stride))
         left -= span
     return FramePlan(n, padded, tokens, tuple(windows))
+
+
+def cut(
+    frames: Iterator[npt.NDArray[np.uint8]], sizes: npt.NDArray[np.int32]
+) -> Iterator[npt.NDArray[np.uint8]]:
+    """Decoded frames (h, w, 3) of one clip -> those that were given, as large as they were.
+
+    sizes  of `Codes`: (1, 3), where 0 is a side that is not known
+    """
+    if sizes.shape != (1, 3):
+        raise CodesError(
+            f"frames come of one clip, so sizes has the shape (1, 3); got {sizes.shape}"
+        )
+    count, height, width = sizes[0].tolist()
+    for frame in islice(frames, count or None):
+        yield frame[: height or None, : width or None]
 
 
 def run_lengths(length: int, first: int | None = None) -> Iterator[int]:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from vqtok import batches, clips
 from vqtok.errors import CodesError, ConfigError, InputError
+from vqtok.extras import require
 from vqtok.preprocess import Preprocess
 from vqtok.sequences import OutputType, as_output, check_output_type, parse_grid
 from vqtok.strides import Scales
 from vqtok.token_ids import Grid, TokenIds
-from vqtok.types import ClipCodec, Codec, Codes, ScaledCodec
+from vqtok.types import ClipCodec, Codec, Codes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,6 +33,11 @@ class GridCodes(TokenIds):
 
     codec: Codec
     settings: Preprocess
+
+    @property
+    def has_model(self) -> bool:
+        """Whether it runs on torch in this process, so that it has a model, vectors and latents."""
+        return hasattr(self.codec, "model")  # without an import, for it brings torch
 
     @property
     def model(self) -> AutoencoderBase:
@@ -53,7 +59,7 @@ class GridCodes(TokenIds):
     @property
     def is_video(self) -> bool:
         """Whether it takes clips; a picture is a clip of one frame then."""
-        return isinstance(self.codec, ClipCodec)
+        return self.codec.traits.is_video
 
     @property
     def grid_axes(self) -> int:
@@ -63,7 +69,7 @@ class GridCodes(TokenIds):
     @property
     def is_multiscale(self) -> bool:
         """Whether the codes of several grids follow each other, coarse to fine."""
-        return self.vocab.is_flat and self._scaled_codec() is not None
+        return self.codec.traits.is_multiscale
 
     @property
     def codebook(self) -> Tensor:
@@ -85,9 +91,18 @@ class GridCodes(TokenIds):
         `plan_frames` says. Grids alone do not tell what was added to fill whole tokens: what
         `encode_clip` gives comes back as long and large as it went in.
         """
-        import torch
+        torch = require("torch", "torch", "grids of codes are made tensors, not numpy's arrays,")
+        found = self.encode_images(images)
+        return [torch.from_numpy(codes.ids[0].astype(np.int64)) for codes in found]
 
-        return [torch.from_numpy(codes.ids[0].astype(np.int64)) for codes in self._codes(images)]
+    def encode_images(self, images: Any) -> list[Codes]:
+        """As `encode_codes`, but `Codes`, each a batch of one, with the size that comes back.
+
+        They are numpy arrays, for those who have no torch.
+        """
+        if isinstance(self.codec, ClipCodec):
+            return clips.encode_clips(self.codec, self.settings, images)
+        return batches.encode_images(self.codec, self.settings, images, self.batch_size)
 
     def encode_pixels(self, pixels: Sequence[npt.NDArray[np.uint8]]) -> list[Codes]:
         """Preprocessed pixels, uint8 (h, w, 3) each -> codes, each a batch of one."""
@@ -141,11 +156,6 @@ class GridCodes(TokenIds):
 
     # --- inside -----------------------------------------------------------------------------
 
-    def _codes(self, images: Any) -> list[Codes]:
-        if isinstance(self.codec, ClipCodec):
-            return clips.encode_clips(self.codec, self.settings, images)
-        return batches.encode_images(self.codec, self.settings, images, self.batch_size)
-
     def _as_codes(self, codes: Any, grids: Iterable[Grid | None] | None = None) -> list[Codes]:
         found = batches.as_codes(codes, self.codebook_size, self.vocab.depth, self.grid_axes)
         if not self.is_multiscale:
@@ -161,17 +171,17 @@ class GridCodes(TokenIds):
         return replace(codes, scales=self._scales(shape))
 
     def _scales(self, shape: Grid | None) -> Scales:
-        codec = self._scaled_codec()
-        if codec is None:
+        traits = self.codec.traits
+        if not traits.is_multiscale:
             return ()
         if shape is not None:
-            return codec.scales_of(parse_grid(shape))
+            return traits.scales_of(parse_grid(shape))
         if self.settings.size is None:
             raise CodesError(
                 "codes of several scales do not tell their grid, and pictures of this tokenizer "
                 "have several sizes; pass the grid (h, w)"
             )
-        return codec.scales_at(self.settings.sides)
+        return traits.scales_of(traits.latent_grid_of(self.settings.sides))
 
     def _grid(self, shape: Grid | None) -> tuple[int, ...] | None:
         """The grid that flat ids have; of several scales it does not tell their number at once."""
@@ -181,20 +191,15 @@ class GridCodes(TokenIds):
             return (sum(height * width for height, width in self._scales(shape)),)
         return parse_grid(shape, self.grid_axes)
 
-    def _scaled_codec(self) -> ScaledCodec | None:
-        codec = self.codec
-        return codec if isinstance(codec, ScaledCodec) and codec.is_multiscale else None
-
     def _clip_codec(self) -> ClipCodec:
         if not isinstance(self.codec, ClipCodec):
             raise InputError("this tokenizer takes pictures, not clips")
         return self.codec
 
     def _torch_codec(self) -> TorchCodec:
-        from vqtok.codec import TorchCodec
-
-        if not isinstance(self.codec, TorchCodec):
+        if not self.has_model:
             raise InputError(
-                f"this tokenizer runs on {type(self.codec).__name__}, which holds no torch model"
+                f"this tokenizer runs on {self.codec.runs_on} here, which gives codes and pixels "
+                "alone; the model itself, its vectors and latents need torch"
             )
-        return self.codec
+        return cast("TorchCodec", self.codec)

@@ -15,8 +15,11 @@ from pathlib import Path, PurePosixPath
 from vqtok.contents import (
     CONFIG,
     DISCRIMINATOR,
+    GRAPHS,
+    ONNX,
     WEIGHTS,
-    check_weights,
+    check_files,
+    exported_files,
     family_of,
     look,
     other_checkpoints,
@@ -34,7 +37,10 @@ __all__ = [
     "resolve",
 ]
 
-TEXTS = ["*config.json", "conversion.json", "README.md"]
+TEXTS = ["*config.json", "conversion.json", "parity.json", "README.md"]
+# Of an older tokenizer or export: it belongs to the config.json that is replaced.
+STALE = [name for graph in GRAPHS for name in (graph, f"{graph}.data")]
+STALE += ["conversion.json", "parity.json", "probe.safetensors", "probe.*.safetensors"]
 REPO = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
@@ -45,7 +51,8 @@ class Resolved:
     path    holds config.json and the weights that were asked for
     repo    the repository on the hub, or None where the name was a folder or a bundled one
     commit  the commit of `repo`; as a `revision` it gives the same files for ever
-    family  "vqtok", "diffusers_vq" for a stock VQModel, or whose checkpoint it was converted from
+    family  "vqtok", "diffusers_vq" for a stock VQModel, "onnx" for what `vqtok export` wrote, or
+            whose checkpoint it was converted from
     """
 
     path: Path
@@ -66,8 +73,8 @@ def resolve(
     """The folder of a tokenizer: a folder, else a name in the package, else `org/name` on the hub.
 
     From the hub come its configuration, card and probe, the weights of `variant` alone, and the
-    discriminator that is kept beside them, into the cache that Hugging Face libraries share, or
-    `cache_dir`.
+    discriminator that is kept beside them, or the graphs of an export, into the cache that Hugging
+    Face libraries share, or `cache_dir`.
     """
     inner = _inner(subfolder)
     folder = _local(name, inner)
@@ -82,7 +89,7 @@ def resolve(
     if not folder.is_dir():
         raise LoadError(f"there is no folder {folder}")
     family = family_of(folder, lambda: look(folder))
-    check_weights(folder, variant, lambda: look(folder))
+    check_files(folder, family, variant, lambda: look(folder))
     return Resolved(folder, None, None, family)
 
 
@@ -128,9 +135,9 @@ def push_folder(
 ) -> str:
     """Uploads a tokenizer's folder to `repo_id`, and returns the repository's address.
 
-    Makes the repository, and the branch `revision`, where there is none. Weights in it that
-    `folder` lacks, such as another variant's, are removed: they belong to an older tokenizer. So
-    does a discriminator.
+    Makes the repository, and the branch `revision`, where there is none. Weights and graphs in it
+    that `folder` lacks, such as another variant's, are removed: they belong to an older tokenizer.
+    So do probes, a discriminator and what a conversion or an export wrote of itself.
     """
     from huggingface_hub import HfApi
 
@@ -145,7 +152,7 @@ def push_folder(
             folder_path=folder,
             commit_message=commit_message or "Upload a tokenizer",
             revision=revision,
-            delete_patterns=[f"{WEIGHTS}*", DISCRIMINATOR],
+            delete_patterns=[f"{WEIGHTS}*", DISCRIMINATOR, *STALE],
         )
     except Exception as error:  # whatever the client and its transport raise
         raise LoadError(f"{folder} was not uploaded to {repo_id!r}: {_why(error)}") from error
@@ -203,8 +210,8 @@ class _Source:
         folder, commit = root / self.inner, root.name
         # Before the weights: those of something else may be many gigabytes.
         family = family_of(folder, lambda: self._look(folder))
-        self._download(commit, _weights(variant))
-        check_weights(folder, variant, lambda: self._look(folder))
+        self._download(commit, _graphs(folder) if family == ONNX else _weights(variant))
+        check_files(folder, family, variant, lambda: self._look(folder))
         return Resolved(folder, self.repo, commit, family)
 
     def file(self, name: str, beside: Iterable[str]) -> tuple[Path, str]:
@@ -338,6 +345,10 @@ def _weights(variant: str | None) -> list[str]:
         f"{WEIGHTS}{middle}-*-of-*.safetensors",
         f"{WEIGHTS}.safetensors.index{middle}.json",
     ]
+
+
+def _graphs(folder: Path) -> list[str]:
+    return ["probe.safetensors", *map(escape, exported_files(folder))]
 
 
 def _why(error: BaseException) -> str:

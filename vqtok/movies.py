@@ -14,10 +14,11 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from numbers import Real
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, Self
 
 import numpy as np
 from PIL import Image
@@ -27,7 +28,7 @@ from vqtok.files import whole
 from vqtok.pictures import MAX_SIDE, Pixels
 from vqtok.videos import need_av
 
-__all__ = ["FASTEST", "FPS", "MOVIES", "SLOWEST", "is_rate", "write_movie"]
+__all__ = ["FASTEST", "FPS", "MOVIES", "SLOWEST", "MovieWriter", "is_rate", "write_movie"]
 
 FPS = 25.0  # where a clip does not say
 MOVIES = (".gif", ".mkv", ".mp4", ".webm")
@@ -75,13 +76,48 @@ def write_movie(
             raise LoadError(f"a video is a file in a folder that exists; got '{os.fspath(file)}'")
         with whole(Path(file)) as target:
             return write_movie(frames, target, fps=fps, kind=kind)
-    _check(kind, fps, "the video")
-    # 30000/1001 is common.
-    rate = Fraction(FPS if fps is None else float(fps)).limit_denominator(1001)
-    codec = CODECS.get(str(kind))
-    if codec is None:
-        return _gif(_alike(frames), file, rate)
-    return _film(_alike(frames), file, rate, codec)
+    with MovieWriter(file, fps=fps, kind=kind) as movie:
+        for frame in frames:
+            movie.push(frame)
+        return movie.finish()
+
+
+class MovieWriter:
+    """`write_movie` for frames that are handed in one by one; a context manager.
+
+    count  frames so far
+    """
+
+    def __init__(
+        self, file: IO[bytes], *, fps: float | None = None, kind: str | None = None
+    ) -> None:
+        _check(kind, fps, "the video")
+        # 30000/1001 is common.
+        rate = Fraction(FPS if fps is None else float(fps)).limit_denominator(1001)
+        codec = CODECS.get(str(kind))
+        self.count = 0
+        self._shape: tuple[int, ...] = ()
+        self._kind = _Gif(file, rate) if codec is None else _Film(file, rate, codec)
+
+    def push(self, frame: Pixels) -> None:
+        """The next frame, (H, W, 3) uint8."""
+        _check_frame(frame, self.count, self._shape)
+        self._shape = frame.shape
+        self._kind.push(frame)
+        self.count += 1
+
+    def finish(self) -> int:
+        """There is no more; returns how many there were."""
+        if not self.count:
+            raise ImageError("a video has at least one frame; got none")
+        self._kind.finish()
+        return self.count
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._kind.close()
 
 
 def is_rate(fps: Any) -> bool:
@@ -99,48 +135,65 @@ def _check(kind: str | None, fps: float | None, name: str) -> None:
         need_av(name, "written")
 
 
-def _alike(frames: Iterable[Pixels]) -> Iterator[Pixels]:
-    """The same frames; an error where there is none, or one is of another kind."""
-    shape: tuple[int, ...] = ()
-    for number, frame in enumerate(frames):
-        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[-1] != 3:
-            raise ImageError(
-                f"frames are uint8 arrays (H, W, 3); frame {number} is {frame.dtype} {frame.shape}"
-            )
-        if not frame.size or max(frame.shape) > MAX_SIDE:
-            raise ImageError(
-                f"frame {number} is {frame.shape[1]} wide and {frame.shape[0]} high; a side has 1 "
-                f"to {MAX_SIDE} pixels"
-            )
-        shape = shape or frame.shape
-        if frame.shape != shape:
-            raise ImageError(f"frame {number} has the shape {frame.shape}, the first {shape}")
-        yield frame
-    if not shape:
-        raise ImageError("a video has at least one frame; got none")
+def _check_frame(frame: Pixels, number: int, shape: tuple[int, ...]) -> None:
+    """Raises for what is no frame, or has another shape than the first."""
+    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[-1] != 3:
+        raise ImageError(
+            f"frames are uint8 arrays (H, W, 3); frame {number} is {frame.dtype} {frame.shape}"
+        )
+    if not frame.size or max(frame.shape) > MAX_SIDE:
+        raise ImageError(
+            f"frame {number} is {frame.shape[1]} wide and {frame.shape[0]} high; a side has 1 to "
+            f"{MAX_SIDE} pixels"
+        )
+    if shape and frame.shape != shape:
+        raise ImageError(f"frame {number} has the shape {frame.shape}, the first {shape}")
 
 
-def _film(frames: Iterator[Pixels], file: IO[bytes], rate: Fraction, codec: _Codec) -> int:
+class _Film:
     """Through PyAV."""
-    av = need_av("the video", "written")
-    if codec.codec not in av.codecs_available:
-        raise ConfigError(f"the FFmpeg in this PyAV cannot write {codec.codec}; take another kind")
-    count = 0
-    try:
-        with av.open(file, "w", format=codec.container) as container:
-            stream = container.add_stream(codec.codec, rate=rate, options=dict(codec.options))
-            stream.pix_fmt = codec.pixel_format
-            for frame in frames:
-                even = _even(frame) if codec.container == "mp4" else frame
-                if not count:
-                    stream.height, stream.width = even.shape[:2]
-                container.mux(stream.encode(_converted(av, stream, even)))
-                count += 1
-            container.mux(stream.encode())
-    except av.FFmpegError as error:
-        reason = error.strerror or error
-        raise InputError(f"{codec.codec} cannot write these frames: {reason}") from error
-    return count
+
+    def __init__(self, file: IO[bytes], rate: Fraction, codec: _Codec) -> None:
+        self._av = need_av("the video", "written")
+        if codec.codec not in self._av.codecs_available:
+            raise ConfigError(
+                f"the FFmpeg in this PyAV cannot write {codec.codec}; take another kind"
+            )
+        self._codec = codec
+        self._sized = False
+        with self._told():
+            self._container = self._av.open(file, "w", format=codec.container)
+            self._stream = self._container.add_stream(
+                codec.codec, rate=rate, options=dict(codec.options)
+            )
+            self._stream.pix_fmt = codec.pixel_format
+
+    def push(self, frame: Pixels) -> None:
+        stream = self._stream
+        with self._told():
+            even = _even(frame) if self._codec.container == "mp4" else frame
+            if not self._sized:
+                stream.height, stream.width = even.shape[:2]
+                self._sized = True
+            self._container.mux(stream.encode(_converted(self._av, stream, even)))
+
+    def finish(self) -> None:
+        with self._told():
+            self._container.mux(self._stream.encode())
+            self._container.close()
+
+    def close(self) -> None:
+        """Again, or in the middle of it, which is no error."""
+        with suppress(self._av.FFmpegError):
+            self._container.close()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except self._av.FFmpegError as error:
+            reason = error.strerror or error
+            raise InputError(f"{self._codec.codec} cannot write these frames: {reason}") from error
 
 
 def _even(frame: Pixels) -> Pixels:
@@ -158,23 +211,33 @@ def _converted(av: Any, stream: Any, pixels: Pixels) -> Any:
     return frame.reformat(format=stream.pix_fmt, dst_colorspace="ITU601", dst_color_range="MPEG")
 
 
-def _gif(frames: Iterator[Pixels], file: IO[bytes], rate: Fraction) -> int:
+class _Gif:
     """Each frame in colours of its own. Pillow writes it as a picture, which is taken apart."""
-    count = 0
-    for frame in frames:
+
+    def __init__(self, file: IO[bytes], rate: Fraction) -> None:
+        self._file, self._rate = file, rate
+        self._count = 0
+
+    def push(self, frame: Pixels) -> None:
         data = io.BytesIO()
         Image.fromarray(frame).quantize().save(data, "GIF", interlace=False)
         single = data.getvalue()
+        count, file = self._count, self._file
         if not count:
             # The screen without colours of its own, and "play for ever".
             file.write(b"GIF89a" + single[6:10] + bytes(3))
             file.write(b"!\xff\x0bNETSCAPE2.0\x03\x01\x00\x00\x00")
-        hundredths = max(2, round((count + 1) * 100 / rate) - round(count * 100 / rate))
+        ends = round((count + 1) * 100 / self._rate), round(count * 100 / self._rate)
+        hundredths = max(2, ends[0] - ends[1])
         file.write(b"!\xf9\x04\x04" + hundredths.to_bytes(2, "little") + b"\x00\x00")
         file.write(_with_own_colours(single))
-        count += 1
-    file.write(b";")
-    return count
+        self._count += 1
+
+    def finish(self) -> None:
+        self._file.write(b";")
+
+    def close(self) -> None:
+        """There is nothing of its own that is open."""
 
 
 def _with_own_colours(single: bytes) -> bytes:

@@ -110,7 +110,8 @@ def _samples(source: Any, max_pixels: int, label: str) -> Pixels:
             return _from_pillow(source, max_pixels, label)
     if isinstance(source, np.ndarray):
         return _from_array(source, max_pixels, label, "an array")
-    if "torch" in sys.modules and isinstance(source, sys.modules["torch"].Tensor):
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(source, torch.Tensor):
         return _from_tensor(source, max_pixels, label)
     if isinstance(source, bytes | bytearray | memoryview):
         return _from_file(io.BytesIO(source), max_pixels, label)

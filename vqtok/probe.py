@@ -8,10 +8,7 @@ them and the ids of those latents. They are compared once, when a server or a jo
 from __future__ import annotations
 
 import copy
-import logging
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -22,10 +19,9 @@ from vqtok.files import save_tensors
 from vqtok.metrics.pixels import from_uint8
 from vqtok.precision import Precision, arithmetic, check_precision
 from vqtok.preprocess import Preprocess, probe_pixels
+from vqtok.verdicts import ProbeResult, accepted
 
-__all__ = ["ProbeResult", "check", "check_at_start", "file_of", "write"]
-
-_log = logging.getLogger(__name__)
+__all__ = ["check", "check_at_start", "file_of", "write"]
 
 SCHEMA = "vqtok-probe/1"
 # Latents of honest IEEE float32 runs differ by 2e-7 to 9e-7 of their rms, TF32 by 3e-4, a model
@@ -33,28 +29,6 @@ SCHEMA = "vqtok-probe/1"
 LATENT_BOUND = 1e-4
 # An id whose vector lies closer than this to another code's cell, in units of rms, is a near tie.
 TIE_BOUND = 1e-6
-
-
-@dataclass(frozen=True, slots=True)
-class ProbeResult:
-    """The outcome: `verdict`, and the figures behind it."""
-
-    verdict: Literal["exact", "near ties", "refused", "unchecked"]
-    tokens: int = 0
-    ids_equal: int = 0  # from pixels, by this precision
-    near_ties: int = 0  # stored latents whose id differs, all of them within TIE_BOUND
-    latent_error: float = 0.0  # relative rms
-    pixels_equal: bool = True  # resized here as they were there
-
-    def __str__(self) -> str:
-        if self.verdict == "unchecked":
-            return "unchecked: the folder holds no probe of these weights"
-        ties = f" ({self.near_ties})" if self.near_ties else ""
-        pixels = "" if self.pixels_equal else ", pixels resized otherwise"
-        return (
-            f"{self.verdict}{ties}: {self.ids_equal} of {self.tokens} probe ids equal, latents "
-            f"within {self.latent_error:.1e}{pixels}"
-        )
 
 
 def file_of(folder: Path, variant: str | None = None) -> Path:
@@ -121,14 +95,7 @@ def check_at_start(
     folder = model.config.get("_name_or_path")
     if not folder or not Path(folder).is_dir():
         return ProbeResult("unchecked")
-    result = check(Path(folder), model, check_precision(precision), variant)
-    if result.verdict == "refused":
-        raise MismatchError(
-            f"the tokenizer in '{folder}' does not compute here what it did where it was saved: "
-            f"{result}"
-        )
-    _log.info("probe: %s", result)
-    return result
+    return accepted(check(Path(folder), model, check_precision(precision), variant), folder)
 
 
 def _read(file: Path) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from vqtok.errors import CodesError, InputError
+from vqtok.extras import require
 
 __all__ = [
     "OutputType",
@@ -75,9 +76,11 @@ def as_rows(sequences: Any) -> list[Any]:
 
 
 def check_output_type(output_type: str) -> None:
-    """Raises where there is no such kind of result."""
+    """Raises where there is no such kind of result, here or anywhere."""
     if output_type not in ("pil", "np", "pt"):
         raise InputError(f"output_type is 'pil', 'np' or 'pt'; got {output_type!r}")
+    if output_type == "pt":
+        require("torch", "torch", "output_type='pt' makes tensors")
 
 
 def check_padding(
@@ -95,6 +98,8 @@ def check_padding(
         raise InputError(f"max_length is a whole number, at least 1; got {max_length!r}")
     if return_tensors not in (None, "pt", "np"):
         raise InputError(f"return_tensors is 'pt', 'np' or None; got {return_tensors!r}")
+    if return_tensors == "pt":
+        require("torch", "torch", "return_tensors='pt' makes tensors")
 
 
 def padded_length(

@@ -13,17 +13,31 @@ if TYPE_CHECKING:
     from vqtok.tokenizer import VisualTokenizer
     from vqtok.types import Codes
 
-__all__ = ["code_colours", "code_map", "colours_of", "gallery", "map_of", "plane", "sheet"]
+__all__ = [
+    "code_colours",
+    "code_map",
+    "colours_of",
+    "gallery",
+    "map_of",
+    "number_colours",
+    "plane",
+    "sheet",
+]
 
 Pixels = npt.NDArray[np.uint8]
 GAP = 4
+# What leaves no two of many numbers near each other in both: of the plastic ratio.
+STEPS = 0.7548776662466927, 0.5698402909980532
 
 
 def colours_of(tok: VisualTokenizer) -> Pixels:
     """(K, 3) uint8: a colour for each code; with several codes a token, for each first one.
 
-    These differ in the vectors by the first code alone, all others being 0.
+    These differ in the vectors by the first code alone, all others being 0. Where there are no
+    vectors, as on ONNX Runtime, a colour is that of a number, and like codes have any.
     """
+    if not tok.has_model:
+        return number_colours(tok.codebook_size)
     ids = np.arange(tok.codebook_size)
     if tok.vocab.depth:
         ids = np.pad(ids[:, None], ((0, 0), (0, tok.vocab.depth - 1)))
@@ -46,6 +60,21 @@ def code_colours(codebook: npt.NDArray[np.float32]) -> Pixels:
         places[:, channel] = _spread(found / max(np.abs(centred).max(), 1e-12))
     luma = 30 + 210 * places[:, 0]
     blue, red = 110 * (places[:, 1:] - 0.5).T
+    return _rgb(luma, blue, red)
+
+
+def number_colours(count: int) -> Pixels:
+    """(K, 3) uint8: a colour for each number, neighbours far apart."""
+    numbers = np.arange(count)
+    hue = 2 * np.pi * (numbers * STEPS[0] % 1).astype(np.float64)
+    shade = (numbers * STEPS[1] % 1).astype(np.float64)
+    return _rgb(60 + 130 * shade, 70 * np.cos(hue), 70 * np.sin(hue))
+
+
+def _rgb(
+    luma: npt.NDArray[np.float64], blue: npt.NDArray[np.float64], red: npt.NDArray[np.float64]
+) -> Pixels:
+    """Brightness and two differences of colour, (K,) each -> (K, 3)."""
     rgb = [luma + 1.402 * red, luma - 0.344 * blue - 0.714 * red, luma + 1.772 * blue]
     return np.clip(np.rint(rgb), 0, 255).astype(np.uint8).T
 

@@ -9,10 +9,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from vqtok.errors import CodesError
+from vqtok.backends import FolderCodec, LocalCodec, Parts, Place, check_parts, load, parts_of
+from vqtok.contents import ONNX, check_place
+from vqtok.errors import CodesError, InputError
+from vqtok.extras import require
 from vqtok.grid_codes import GridCodes
 from vqtok.hub import push_folder
+from vqtok.precision import check_precision
 from vqtok.preprocess import Preprocess
+from vqtok.prints import of_settings
 from vqtok.sequences import (
     OutputType,
     as_rows,
@@ -33,8 +38,11 @@ if TYPE_CHECKING:
     from transformers import BatchFeature
 
     from vqtok.autoencoders import AutoencoderBase
+    from vqtok.backends import Backend
 
 __all__ = ["VisualTokenizer"]
+
+INT8 = "int8"  # which graphs may be in, and no weights
 
 
 class VisualTokenizer(GridCodes):
@@ -81,7 +89,8 @@ class VisualTokenizer(GridCodes):
         from vqtok.folders import plain_settings
 
         settings = settings or plain_settings(model)
-        return cls._of(model, fingerprint.of_model(model, settings), settings, vocab, precision)
+        found = fingerprint.of_model(model, settings)
+        return cls._of(parts_of(model, found, settings, vocab, precision))
 
     @classmethod
     def from_pretrained(
@@ -89,7 +98,8 @@ class VisualTokenizer(GridCodes):
         name: str | os.PathLike[str],
         *,
         device: str | torch.device | None = None,
-        precision: str = "ieee32",
+        precision: str | None = None,
+        backend: str | Backend = "auto",
         variant: str | None = None,
         revision: str | None = None,
         subfolder: str | None = None,
@@ -104,43 +114,26 @@ class VisualTokenizer(GridCodes):
 
         Also from another project's checkpoint: its file, a name such as "llamagen-vq16", or
         `org/name` with `filename`. It is converted at first, and kept; see `vqtok.obtain` for
-        `family` and `config`. `precision` other than "ieee32" is faster on a GPU and changes some
-        ids.
-        """
-        from vqtok.codec import check_device
-        from vqtok.contents import DISCRIMINATOR
-        from vqtok.folders import load, read_report
-        from vqtok.obtain import obtain
-        from vqtok.precision import check_precision
+        `family` and `config`.
 
-        check_precision(precision)
-        if device is not None:
-            check_device(device)
-        place = revision, subfolder, variant, token, cache_dir, local_files_only
-        found = obtain(name, *place, filename, family, config)
-        tok = cls._of(*load(found.path, variant), precision)
-        tok.conversion = read_report(found.path) or None
-        kept = found.path / DISCRIMINATOR
-        tok.discriminator = kept if kept.is_file() else None
-        return tok if device is None else tok.to(device)
+        device     without one torch loads to the CPU; ONNX Runtime takes a GPU that it can use
+        precision  by default that of the folder, for torch "ieee32". Another is faster on a GPU and
+                   changes some ids
+        backend    "torch", "onnx" for what `vqtok export` wrote, or a `vqtok.backends.Backend` such
+                   as `vqtok.export.runtime.OnnxBackend(threads=4)`; by default what the folder
+                   is for. A folder of ONNX graphs runs without torch
+        """
+        if precision not in (None, INT8):
+            check_precision(precision)
+        options = revision, subfolder, variant, token, cache_dir, local_files_only
+        place = Place(name, *options, filename, family, config)
+        return cls._of(load(place, backend, device, precision))
 
     @classmethod
-    def _of(
-        cls,
-        model: AutoencoderBase,
-        fingerprint: Fingerprint,
-        settings: Preprocess,
-        vocab: VisualVocab | None,
-        precision: str,
-    ) -> VisualTokenizer:
-        from vqtok.clip_codec import TorchClipCodec
-        from vqtok.codec import TorchCodec, check_parts
-        from vqtok.folders import vocab_of
-
-        vocab = vocab or vocab_of(model)
-        check_parts(model, settings, vocab)
-        kind = TorchClipCodec if model.is_video else TorchCodec
-        return cls(kind(model, fingerprint, precision), settings, vocab)
+    def _of(cls, parts: Parts) -> VisualTokenizer:
+        made = cls(parts.codec, parts.settings, parts.vocab)
+        made.conversion, made.discriminator = parts.conversion, parts.discriminator
+        return made
 
     def save_pretrained(
         self,
@@ -152,8 +145,15 @@ class VisualTokenizer(GridCodes):
         """Writes a folder that vqtok, diffusers and transformers load.
 
         A README.md that is there already is kept. The vocabulary is saved with its offset; a text
-        tokenizer that it was attached to is not.
+        tokenizer that it was attached to is not. On ONNX Runtime it is a copy of the graphs and
+        what lies beside them; those name the preprocessing, which has to be as it was. Weights are
+        not saved over graphs, nor graphs over weights: a `LoadError`.
         """
+        if isinstance(self.codec, FolderCodec):
+            check_place(Path(folder), ONNX)
+            self.codec.save(Path(folder), self.vocab, variant)
+            return
+        check_place(Path(folder), "vqtok")
         from vqtok.folders import save
 
         save(self, Path(folder), variant, max_shard_size)
@@ -174,8 +174,9 @@ class VisualTokenizer(GridCodes):
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)
             card = Path(folder) / "README.md"
-            text = card.read_text(encoding="utf-8").replace(f'"{HERE}"', f'"{repo_id}"')
-            card.write_text(text, encoding="utf-8")
+            if card.is_file():  # which a folder of graphs may have lost
+                text = card.read_text(encoding="utf-8").replace(f'"{HERE}"', f'"{repo_id}"')
+                card.write_text(text, encoding="utf-8")
             return push_folder(
                 Path(folder), repo_id, token=token, private=private, commit_message=commit_message
             )
@@ -183,14 +184,14 @@ class VisualTokenizer(GridCodes):
     def with_preprocess(self, **changes: Any) -> VisualTokenizer:
         """The same tokenizer with other preprocessing, as in `tok.with_preprocess(size=512)`.
 
-        Its ids for a picture, and so its fingerprint, are others; the codebook is the same.
+        Its ids for a picture, and so its fingerprint, are others; the codebook is the same. Both
+        have one model, or the sessions of one folder of graphs, which lie in memory once. `to` of
+        one moves the model of torch for both; of graphs, the sessions of that one alone.
         """
-        from vqtok import fingerprint
-
-        settings = self.settings.changed(**changes)
-        codec = self._torch_codec()
-        found = replace(self.fingerprint, preprocess=fingerprint.of_settings(settings))
-        other = self._of(codec.model, found, settings, self.vocab, codec.requested_precision)
+        codec, settings = self._local_codec(), self.settings.changed(**changes)
+        check_parts(codec.traits, settings, self.vocab)
+        found = replace(self.fingerprint, preprocess=of_settings(settings))
+        other = type(self)(codec.with_fingerprint(found), settings, self.vocab)
         other.batch_size = self.batch_size
         other.conversion, other.discriminator = self.conversion, self.discriminator
         return other
@@ -208,18 +209,21 @@ class VisualTokenizer(GridCodes):
         return self.codec.precision
 
     @property
-    def device(self) -> torch.device:
-        """Where the model is."""
-        device: torch.device = self.model.device
-        return device
+    def device(self) -> torch.device | str:
+        """Where the model is; on ONNX Runtime as text, such as "cpu" or "cuda:0"."""
+        return self.codec.device
 
     def to(self, device: str | torch.device) -> VisualTokenizer:
         """Moves the model, and returns this tokenizer."""
-        from vqtok.codec import check_device
-
-        check_device(device)
-        self.model.to(device)
+        self._local_codec().to(device)
         return self
+
+    def _local_codec(self) -> LocalCodec:
+        if not isinstance(self.codec, LocalCodec):
+            raise InputError(
+                f"this tokenizer runs on {type(self.codec).__name__}, whose model is not here"
+            )
+        return self.codec
 
     def __repr__(self) -> str:
         return f"VisualTokenizer({self.fingerprint}, {self.codebook_size} codes, {self.precision})"
@@ -242,10 +246,9 @@ class VisualTokenizer(GridCodes):
         more than `max_length` ids is an error. The grid of a picture is (1, h, w), of several
         scales the finest; that of another sequence of codes (1, 1, L).
         """
-        from transformers import BatchFeature
-
+        batch = require("transformers", "transformers", "ids of several pictures are held together")
         check_padding(padding, padding_side, max_length, return_tensors)
-        found = self._codes(images)
+        found = self.encode_images(images)
         grids = [codes.ids[0] for codes in found]
         rows = [self.vocab.flatten(grid, special=add_special_tokens) for grid in grids]
         length = padded_length([len(row) for row in rows], padding, max_length, return_tensors)
@@ -254,15 +257,15 @@ class VisualTokenizer(GridCodes):
         shapes = [np.array((1, 1, *(codes.scales or [codes.grid])[-1])[-3:]) for codes in found]
         data = dict(zip(self.model_input_names, (ids, mask, shapes), strict=True))
         if return_tensors is None:
-            return BatchFeature({k: [row.tolist() for row in v] for k, v in data.items()})
+            return batch.BatchFeature({k: [row.tolist() for row in v] for k, v in data.items()})
         width = len(ids[0]) if ids else length or 0
         widths = (width, width, 3)
         tables = {k: table(v, w) for (k, v), w in zip(data.items(), widths, strict=True)}
-        return BatchFeature(tables, tensor_type=return_tensors)
+        return batch.BatchFeature(tables, tensor_type=return_tensors)
 
     def encode(self, image: Any, *, add_special_tokens: bool = True) -> list[int]:
         """One picture -> its ids."""
-        grid = self._codes([image])[0].ids[0]
+        grid = self.encode_images([image])[0].ids[0]
         ids: list[int] = self.vocab.flatten(grid, special=add_special_tokens).tolist()
         return ids
 

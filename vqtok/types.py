@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
@@ -13,9 +13,12 @@ import numpy.typing as npt
 from vqtok.errors import CodesError, ConfigError, LoadError
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from vqtok.frames import FramePlan
+    from vqtok.traits import Traits
+    from vqtok.verdicts import ProbeResult
 
 __all__ = [
     "ClipCodec",
@@ -24,8 +27,8 @@ __all__ = [
     "Codes",
     "Encoder",
     "Fingerprint",
+    "LatentCodec",
     "Quantized",
-    "ScaledCodec",
     "axes_text",
     "code_dtype",
 ]
@@ -284,13 +287,47 @@ class Encoder(Protocol):
 
 @runtime_checkable
 class Codec(Encoder, Protocol):
-    """An `Encoder` that also knows the way back."""
+    """An `Encoder` that also knows the way back, and what it is."""
+
+    @property
+    def traits(self) -> Traits:
+        """The sizes, frames and codes of its model."""
+        ...
+
+    @property
+    def runs_on(self) -> str:
+        """What computes, for messages: torch, ONNX Runtime, a server."""
+        ...
+
+    @property
+    def device(self) -> torch.device | str:
+        """Where the model is; text where that is no device of torch."""
+        ...
+
+    def verify(self) -> ProbeResult:
+        """Compares it with the probe in its folder; `MismatchError` where it is refused."""
+        ...
 
     def decode(self, codes: Codes) -> npt.NDArray[np.uint8]:
         """Codes of N grids -> all their pixels, (N, H, W, 3) uint8.
 
         `MismatchError` where another codebook made them; see `Fingerprint.can_decode`.
         """
+        ...
+
+
+@runtime_checkable
+class LatentCodec(Codec, Protocol):
+    """A `Codec` that also gives what lies before quantization, as torch does."""
+
+    def encode_latents(
+        self, pixels: npt.NDArray[np.uint8]
+    ) -> tuple[npt.NDArray[np.float32], Codes]:
+        """As `encode`, and the latents (N, D, *grid) that the codes are of."""
+        ...
+
+    def decode_latents(self, latents: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+        """Latents (N, D, *grid) -> what decoding their codes gives."""
         ...
 
 
@@ -315,22 +352,4 @@ class ClipCodec(Codec, Protocol):
 
     def decode_frames(self, codes: Codes) -> Iterator[npt.NDArray[np.uint8]]:
         """The codes of one clip -> its frames (H, W, 3), one by one, cut to `codes.sizes`."""
-        ...
-
-
-@runtime_checkable
-class ScaledCodec(Codec, Protocol):
-    """A `Codec` that knows whether a picture's codes are of several grids, coarse to fine."""
-
-    @property
-    def is_multiscale(self) -> bool:
-        """Whether they are."""
-        ...
-
-    def scales_of(self, grid: Sequence[int]) -> tuple[tuple[int, int], ...]:
-        """The scales whose finest is `grid`, (h, w), as `Codes` have them."""
-        ...
-
-    def scales_at(self, size: Sequence[int]) -> tuple[tuple[int, int], ...]:
-        """The scales of pictures of that height and width in pixels."""
         ...

@@ -14,7 +14,13 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from vqtok.autoencoders import AUTOENCODERS, AutoencoderBase
-from vqtok.autoencoders.streaming import decode_stream, encode_stream
+from vqtok.autoencoders.streaming import (
+    ClipDecoder,
+    ClipEncoder,
+    decode_stream,
+    encode_stream,
+    latent_stream,
+)
 from vqtok.errors import CodesError, ImageError, InputError
 
 CAUSAL, WINDOWS = toy("cnn3d"), toy("timesformer")  # stride 2 in time; windows of 4
@@ -320,3 +326,32 @@ def test_a_model_without_windows(monkeypatch: pytest.MonkeyPatch) -> None:
         "AutoencoderVQTimesformer takes no clip piece by piece and names no window of frames, so "
         "it has no codes before the last frame"
     )
+
+
+# --- handed in ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", [CAUSAL, WINDOWS], ids=["causal", "windows"])
+def test_chunks_that_are_handed_in_give_what_pulling_them_gives(model: AutoencoderBase) -> None:
+    x = clip(13 if model is CAUSAL else 12)
+    encoder, decoder = ClipEncoder(model), ClipDecoder(model)
+    found = [part for chunk in x.split(5, 2) for part in encoder.push(chunk)] + [*encoder.finish()]
+    whole = list(latent_stream(model, x.split(5, 2)))
+    assert len(found) == len(whole)
+    for ours, theirs in zip(found, whole, strict=True):
+        assert all(map(torch.equal, ours, theirs))
+    codes = torch.cat([ids for _, ids in found], 1)
+    pixels = [part for ids in codes.split(1, 1) for part in decoder.push(ids)]
+    pixels += decoder.finish()
+    assert torch.equal(torch.cat(pixels, 2), decoded(model, codes))
+
+
+def test_what_is_handed_in_may_be_written_over() -> None:
+    x = clip(13)
+    wanted, encoder, found = encoded(CAUSAL, x), ClipEncoder(CAUSAL), []
+    room = torch.empty_like(x[:, :, :4])
+    for chunk in x.split(4, 2):
+        part = room[:, :, : chunk.shape[2]].copy_(chunk)
+        found += [ids for _, ids in encoder.push(part)]
+    found += [ids for _, ids in encoder.finish()]
+    assert torch.equal(torch.cat(found, 1), wanted)

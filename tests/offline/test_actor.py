@@ -111,3 +111,11 @@ def test_rows_without_pictures(folder: str) -> None:
     with pytest.raises(InputError) as error:
         TokenizerActor(folder, device="cpu")({"text": column([]), "path": column([])})
     assert str(error.value) == "rows have a column 'bytes' or 'image'; got text, path"
+
+
+def test_a_backend_that_there_is_not(folder: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        TokenizerActor(folder, backend="onxx")
+    assert str(error.value) == (
+        "there is no backend called 'onxx'. Did you mean 'onnx'? Known: auto, onnx, torch."
+    )

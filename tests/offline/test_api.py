@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import onnx_folders
 import pytest
 import tiny
 from commandline import picture, pictures, saved
@@ -16,12 +17,16 @@ import vqtok.offline as offline
 from vqtok.errors import ConfigError, InputError, LoadError, MismatchError
 from vqtok.offline import job_status, open_tokens, retry_failed, tokenize, verify_tokens
 from vqtok.offline.here import here
+from vqtok.offline.job import SourceSpec
+from vqtok.offline.jobs import Asked, planned
 from vqtok.offline.launch import launch
 from vqtok.offline.ledger import read_records
-from vqtok.offline.named import Named, called
+from vqtok.offline.named import called
+from vqtok.offline.plan import Options
 from vqtok.offline.progress import Progress
 from vqtok.offline.store import open_store
 from vqtok.tokenizer import VisualTokenizer
+from vqtok.wanted import Wanted
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +73,59 @@ def test_an_object_has_its_precision(source: Path, tmp_path: Path, tok: VisualTo
     )
 
 
+def test_backends_that_cannot_be(source: Path, tmp_path: Path, tok: VisualTokenizer) -> None:
+    out, name = tmp_path / "tokens", saved(tok)
+    unknown = "there is no backend called 'onxx'. Did you mean 'onnx'? Known: auto, onnx, torch."
+    own = (
+        "the tokenizer runs on torch already; got backend='onnx'. Load it with that backend, or "
+        "give its name"
+    )
+    for given, backend, said in (
+        (name, "onxx", unknown),
+        (tok, "onxx", unknown),
+        (tok, "onnx", own),
+    ):
+        with pytest.raises(ConfigError) as error:
+            tokenize(source, out, given, backend=backend)
+        assert str(error.value) == said
+    assert not out.exists()
+    tokenize(source, out, tok)
+    told = (
+        "backend='onnx' is of a tokenizer that is named here; without one, what the job had is "
+        "taken"
+    )
+    for given, backend, said in (
+        (name, "onxx", unknown),
+        (None, "onxx", unknown),
+        (tok, "onnx", own),
+        (None, "onnx", told),
+    ):
+        with pytest.raises(ConfigError) as error:
+            retry_failed(out, tokenizer=given, backend=backend)
+        assert str(error.value) == said
+
+
+def test_a_look_at_what_gpus_make_elsewhere(source: Path, tmp_path: Path) -> None:
+    """A plan for other processes is made on the CPU, which has no TF32."""
+    graphs = str(onnx_folders.folder(tmp_path / "graphs"))
+    named = Wanted(name=graphs)
+    asked = Asked(
+        SourceSpec((str(source),)),
+        str(tmp_path / "tokens"),
+        named,
+        named.load,
+        Options("graphs"),
+        device="cuda",
+        precision="tf32",
+    )
+    job = planned(asked, launch("local", 2))
+    assert (job.plan.tokenizer.precision, job.device) == ("tf32", "cuda")
+    assert job.load.look().precision == "ieee32"  # type: ignore[attr-defined]
+    with pytest.raises(ConfigError) as error:
+        job.load("cpu")
+    assert str(error.value) == "precision='tf32' is arithmetic of GPUs; the CPU has none"
+
+
 def test_a_name_and_its_object_make_the_same_rows(
     source: Path, tmp_path: Path, tok: VisualTokenizer
 ) -> None:
@@ -85,7 +143,7 @@ def test_what_goes_to_other_processes_is_the_name(
     other = tok.with_preprocess(policy="extend")
     folder = saved(tok)
     tokenize(source, out, other)
-    found = here(str(out), tokenizer=Named(name=str(folder)))
+    found = here(str(out), tokenizer=Wanted(name=str(folder)))
     assert found.loader is not None
     again = pickle.loads(pickle.dumps(found.loader))("cpu")
     assert again.fingerprint == other.fingerprint

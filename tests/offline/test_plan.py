@@ -155,6 +155,18 @@ def test_a_changed_plan_has_another_hash() -> None:
     assert other.hash != before and one.model_copy().hash == before == one.hash
 
 
+def test_latents_differ_only_where_there_are_some(tmp_path: Path) -> None:
+    source, tok = open_source(pictures(tmp_path, 3)), tiny.tokenizer()
+
+    def both(what: Any) -> tuple[Plan, Plan]:
+        plan = make_plan(source, tok, Options("tiny", what=what))
+        less = plan.tokenizer.model_copy(update={"latent_channels": None})
+        return plan, plan.model_copy(update={"tokenizer": less})
+
+    assert differences(*both("codes")) == []
+    assert differences(*both("both")) == ["tokenizer.latent_channels: planned 4, now nothing"]
+
+
 def test_differences_name_what_differs() -> None:
     one = token_rows.plan()
     prints = {**token_rows.PRINTS, "codebook": "9" * 64, "decoder": "8" * 64}

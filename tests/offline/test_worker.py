@@ -23,7 +23,7 @@ from vqtok.offline.ledger import record_name
 from vqtok.offline.plan import ClipPlan
 from vqtok.offline.records import Failure, Record, unpack_histogram
 from vqtok.offline.store import open_store
-from vqtok.offline.worker import Worker, check_behaviour, open_spec
+from vqtok.offline.worker import Worker, open_spec
 from vqtok.sources import Sample, open_source
 
 
@@ -519,12 +519,12 @@ def test_other_preprocessing_is_refused(tmp_path: Path) -> None:
 def test_a_tokenizer_that_computes_something_else_is_refused(tmp_path: Path) -> None:
     tiny.tokenizer().save_pretrained(tmp_path / "tok")
     tok = VisualTokenizer.from_pretrained(tmp_path / "tok")
-    assert check_behaviour(tok).verdict in ("exact", "near ties")
-    assert check_behaviour(tiny.tokenizer()).verdict == "unchecked"
+    assert tok.codec.verify().verdict in ("exact", "near ties")
+    assert tiny.tokenizer().codec.verify().verdict == "unchecked"
     with torch.no_grad():
         tok.model.encoder.conv_in.bias += 1
     with pytest.raises(MismatchError) as error:
-        check_behaviour(tok)
+        tok.codec.verify()
     assert str(error.value).startswith(
         f"the tokenizer in '{tmp_path / 'tok'}' does not compute here what it did where it was "
         "saved: refused"

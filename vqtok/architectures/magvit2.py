@@ -93,15 +93,14 @@ class AdaptiveNorm(nn.Module):
 
     def __init__(self, codes: int, width: int, groups: int) -> None:
         super().__init__()
-        self.groups = groups
+        self.norm = nn.GroupNorm(groups, width, eps=EPS, affine=False)
         self.gamma = nn.Linear(codes, width)
         self.beta = nn.Linear(codes, width)
 
     def forward(self, x: Tensor, style: Style) -> Tensor:
         """(B, width, H, W) -> the same shape."""
         scale, shift = self.gamma(style.spread), self.beta(style.mean)
-        even = F.group_norm(x, self.groups, eps=EPS)
-        out: Tensor = even * scale[..., None, None] + shift[..., None, None]
+        out: Tensor = self.norm(x) * scale[..., None, None] + shift[..., None, None]
         return out
 
 

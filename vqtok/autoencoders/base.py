@@ -175,7 +175,7 @@ class AutoencoderBase(OnGrids, ModelMixin, AttentionMixin, AutoencoderMixin, Con
             h, loss = quantized.z, self.quantize.total_loss(quantized.losses)
         elif self.config.get("lookup_from_codebook") and not h.is_floating_point():
             h = self.quantize.decode(h.reshape(shape[:-1]) if shape else h)
-        sample = self._decode_vectors(h)
+        sample = self.decode_vectors(h)
         return DecoderOutput(sample=sample, commit_loss=loss) if return_dict else (sample, loss)
 
     def forward(
@@ -191,7 +191,7 @@ class AutoencoderBase(OnGrids, ModelMixin, AttentionMixin, AutoencoderMixin, Con
         """
         latents = self.encode(sample, return_dict=False)[0]
         quantized = self.quantize(latents, loss=loss, generator=generator)
-        pixels = self._decode_vectors(quantized.z)
+        pixels = self.decode_vectors(quantized.z)
         weighed = self.quantize.total_loss(quantized.losses)
         if not return_dict:
             return pixels, weighed
@@ -245,7 +245,7 @@ class AutoencoderBase(OnGrids, ModelMixin, AttentionMixin, AutoencoderMixin, Con
         codes = codes.to(execution_device(self))
         with arithmetic(precision, codes.device):
             vectors = self.quantize.decode(codes, grid)
-            return self._decode_vectors(vectors).float().clamp(-1, 1)
+            return self.decode_vectors(vectors).float().clamp(-1, 1)
 
     # --- inside ---------------------------------------------------------------------------------
 
@@ -264,7 +264,8 @@ class AutoencoderBase(OnGrids, ModelMixin, AttentionMixin, AutoencoderMixin, Con
     def _encode(self, x: Tensor) -> Tensor:
         return self.tiling.shrink(self._latents, x) if self.use_tiling else self._latents(x)
 
-    def _decode_vectors(self, vectors: Tensor) -> Tensor:
+    def decode_vectors(self, vectors: Tensor) -> Tensor:
+        """(B, D, *grid) vectors of codes -> (B, C, *size) pixels in [-1, 1], not clamped."""
         # The model's dtype, not a weight's: under layerwise casting weights are stored as float8.
         vectors = vectors.to(self.dtype)
         return self.pixels.outward(in_slices(self._decode, vectors, self.use_slicing))

@@ -6,6 +6,7 @@ from typing import Any
 
 from vqtok.architectures import Architecture
 from vqtok.autoencoders.base import AutoencoderBase
+from vqtok.strides import token_of
 
 __all__ = ["AutoencoderClips"]
 
@@ -26,8 +27,7 @@ class AutoencoderClips(AutoencoderBase):
 
     def token_of(self, frame: int) -> int:
         """Which token along time shows a frame."""
-        step: int = self.stride[0]
-        return -(-frame // step) if self.causal else frame // step
+        return token_of(frame, self.stride[0], causal=self.causal)
 
     def _assemble(self, net: Architecture) -> None:
         super()._assemble(net)

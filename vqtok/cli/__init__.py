@@ -12,12 +12,12 @@ from typing import Any
 
 import typer
 
-from vqtok.cli import checkpoints, pictures, runs, serving, tokens
+from vqtok.cli import checkpoints, exporting, pictures, runs, serving, tokens
 from vqtok.cli.app import app
 from vqtok.commands.progress import say
 from vqtok.errors import VqtokError
 
-__all__ = ["app", "checkpoints", "main", "pictures", "runs", "serving", "tokens"]
+__all__ = ["app", "checkpoints", "exporting", "main", "pictures", "runs", "serving", "tokens"]
 
 # Newer typers carry a click of their own, so the class is known by what it is the base of.
 UsageError: Any = typer.BadParameter.__mro__[1]

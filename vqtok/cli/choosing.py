@@ -11,6 +11,7 @@ import typer
 
 from vqtok.cli.options import (
     DEFAULT,
+    Backend,
     BatchSize,
     Device,
     Name,
@@ -67,8 +68,9 @@ PLACE: dict[str, tuple[Any, Any]] = {
 MANNER: dict[str, tuple[Any, Any]] = {
     "size": (Size, None),
     "policy": (Policy, None),
+    "backend": (Backend, "auto"),
     "device": (Device, "auto"),
-    "precision": (Precision, "ieee32"),
+    "precision": (Precision, None),
     "batch_size": (BatchSize, 16),
 }
 

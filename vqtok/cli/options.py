@@ -8,6 +8,7 @@ import typer
 
 __all__ = [
     "DEFAULT",
+    "Backend",
     "BatchSize",
     "Device",
     "Format",
@@ -78,7 +79,18 @@ Device = Annotated[
     str, typer.Option(help="cpu, cuda, cuda:1, mps; auto takes a GPU where there is one.")
 ]
 Precision = Annotated[
-    str, typer.Option(help="ieee32 defines ids; tf32, bf16 and fp16 are faster and change some.")
+    str | None,
+    typer.Option(
+        help="ieee32 defines ids; tf32, bf16 and fp16 are faster and change some. By default that "
+        "of the tokenizer's folder, of weights ieee32."
+    ),
+]
+Backend = Annotated[
+    str,
+    typer.Option(
+        help="What runs it: torch; onnx, for what `vqtok export` wrote; auto is what its folder is "
+        "for."
+    ),
 ]
 BatchSize = Annotated[
     int, typer.Option(min=1, help="Pictures of one size that go through the model together.")

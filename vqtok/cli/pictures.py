@@ -24,7 +24,7 @@ Examples:
   vqtok encode film.mp4 -t org/clip-tokenizer -o codes.jsonl
   curl -s https://example.org/a.jpg | vqtok encode -"""
 )
-@chooses("size", "policy", "device", "precision", "batch_size")
+@chooses("size", "policy", "backend", "device", "precision", "batch_size")
 def encode(
     sources: Sources,
     output: Annotated[
@@ -55,7 +55,7 @@ Examples:
   vqtok encode a.jpg | vqtok decode - -o back.png
   vqtok decode codes.jsonl -t org/clip-tokenizer -o back.mp4"""
 )
-@chooses("device", "batch_size")
+@chooses("backend", "device", "batch_size")
 def decode(
     source: Annotated[
         str,
@@ -102,7 +102,7 @@ Examples:
   vqtok reconstruct a.jpg --side-by-side -o sheet.png
   vqtok reconstruct film.mp4 -t org/clip-tokenizer -o back.mp4"""
 )
-@chooses("size", "policy", "device", "precision", "batch_size")
+@chooses("size", "policy", "backend", "device", "precision", "batch_size")
 def reconstruct(
     sources: Sources,
     output: Annotated[
@@ -155,7 +155,7 @@ Examples:
   vqtok info org/name --revision v1 --json
   vqtok info --precision all --pictures photos/"""
 )
-@chooses("device", name=Shown)
+@chooses("backend", "device", name=Shown)
 def info(
     precision: Annotated[
         str | None,

@@ -11,7 +11,7 @@ import typer
 
 from vqtok.cli.app import app
 from vqtok.cli.choosing import Family, Filename, Sets
-from vqtok.cli.options import DEFAULT, Policy, Revision, Size, Subfolder, Variant
+from vqtok.cli.options import DEFAULT, Policy, Precision, Revision, Size, Subfolder, Variant
 
 __all__ = ["serve"]
 
@@ -56,7 +56,16 @@ SETTINGS: dict[str, Any] = {
         "N",
     ),
     "clip_slots": _option(str, "2", "The same for clips and larger pictures.", "N"),
-    "timeout": _option(str, "30", "After which a request is answered 504.", "SECONDS"),
+    "slot_frames": _option(
+        str,
+        "16",
+        "Frames of a clip that go through at once; of a longer one as many at a time.",
+        "N",
+    ),
+    "streams": _option(str, "2", "Longer clips under way in each API process.", "N"),
+    "timeout": _option(
+        str, "30", "After which a request, or a part of a longer clip, is answered 504.", "SECONDS"
+    ),
     "drain_delay": _option(
         str,
         "2",
@@ -82,12 +91,13 @@ SETTINGS: dict[str, Any] = {
         "Of a request. What is more than this, or than one of these, is answered 413.",
         "BYTES",
     ),
+    "max_film": _option(str, "500MB", "Of a request with one clip in a file.", "BYTES"),
     "max_pixels": _option(str, "50000000", "Of an uploaded picture.", "N"),
     "max_area": _option(
         str, "1048576", "Pixels where the tokenizer takes pictures in their own size.", "N"
     ),
     "max_images": _option(str, "256", "Pictures of a request.", "N"),
-    "max_frames": _option(str, "512", "Frames of a clip.", "N"),
+    "max_frames": _option(str, "100000", "Frames of a clip.", "N"),
     "api_key_file": _option(
         str,
         "",
@@ -108,8 +118,11 @@ SETTINGS: dict[str, Any] = {
 CHOSEN: dict[str, Any] = {
     "size": Size,
     "policy": Policy,
-    "precision": _option(
-        str, "ieee32", "ieee32 defines ids; tf32, bf16 and fp16 are faster and change some."
+    "precision": Precision,
+    "backend": _option(
+        str,
+        "auto",
+        "What runs it: torch; onnx, for what `vqtok export` wrote; auto is what its folder is for.",
     ),
     "revision": Revision,
     "subfolder": Subfolder,

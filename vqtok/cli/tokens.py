@@ -98,7 +98,7 @@ Examples:
   vqtok tokenize photos/ latents/ --what latents --buckets auto:256x256@32
   torchrun --nproc-per-node 8 -m vqtok tokenize photos/ tokens/"""
 )
-@chooses("size", "policy", "device", "precision")
+@chooses("size", "policy", "backend", "device", "precision")
 def tokenize(
     sources: Annotated[
         list[str],
@@ -264,7 +264,7 @@ Examples:
   vqtok verify tokens/ --full
   vqtok verify tokens/ --sample 1% --source photos/"""
 )
-@chooses("device", default=None)
+@chooses("backend", "device", default=None)
 def verify(
     out: DataSet,
     full: Annotated[
@@ -298,7 +298,7 @@ Examples:
   vqtok inspect tokens/ -o sheet.png --rows 32 --seed 1
   vqtok inspect tokens/ --histogram usage.png"""
 )
-@chooses("device", default=None)
+@chooses("backend", "device", default=None)
 def inspect(
     out: DataSet,
     output: Annotated[
@@ -333,7 +333,7 @@ Examples:
   vqtok retry-failed tokens/
   vqtok retry-failed tokens/ --source /mnt/mended/photos""",
 )
-@chooses("device", default=None)
+@chooses("backend", "device", default=None)
 def retry_failed(
     out: DataSet,
     source: Source = None,

@@ -25,6 +25,7 @@ from vqtok.evaluation import run as through
 from vqtok.evaluation.report import SCHEMA, device_name, table, versions
 from vqtok.files import whole
 from vqtok.hub import of_run
+from vqtok.precision import check_precision
 from vqtok.preprocess import Prepared, Preprocess, prepare
 from vqtok.sources import Source, held_out, open_source
 from vqtok.tokenizer import VisualTokenizer
@@ -157,7 +158,7 @@ def _measure(
         for taken, read in _runs(samples, indices, skipped, 4 * setup.batch_size):
             for places, seen in _batches(read, evaluation.count, setup.batch_size):
                 x = torch.from_numpy(seen.pixels).movedim(-1, 1).contiguous()
-                done = through(tok.model, x, setup.precision)
+                done = through(tok.model, x, check_precision(tok.precision))
                 height, width = seen.size
                 pixels = x[..., :height, :width]
                 back = cast("torch.Tensor", done.reconstruction)[..., :height, :width]
@@ -224,7 +225,7 @@ def _machine(setup: Setup, tok: VisualTokenizer, metrics: Metrics) -> dict[str, 
             "codebook_size": tok.model.quantize.codebook_size,
             "codes_per_token": max(1, tok.model.quantize.depth),
         },
-        "precision": setup.precision,
+        "precision": tok.precision,
         "device": device_name(tok.model.device),
         "weights": dict(metrics.files),
         "versions": versions(),

@@ -13,8 +13,10 @@ import torch
 import typer
 
 from vqtok import probe
+from vqtok.autoencoders.grids import PROBE_SIDE
 from vqtok.checkpoints import FAMILIES
 from vqtok.commands import codebooks
+from vqtok.commands.figures import size_of
 from vqtok.commands.progress import progress
 from vqtok.commands.setup import Setup
 from vqtok.commands.sources import Source, find
@@ -26,6 +28,7 @@ from vqtok.metrics.pixels import from_uint8
 from vqtok.obtain import find as sought
 from vqtok.precision import PRECISIONS, Precision, arithmetic, check_precision
 from vqtok.tokenizer import VisualTokenizer
+from vqtok.verdicts import ProbeResult
 from vqtok.zoo import samples
 
 __all__ = ["agreement", "describe", "run"]
@@ -63,9 +66,14 @@ def run(
         return 0
     resolved = setup.resolve(found)
     tok = setup.load(resolved)
-    if compared and tok.model.is_video:
+    if compared and tok.is_video:
         raise ConfigError("--precision compares the ids of pictures; this is a tokenizer of clips")
-    result = probe.check(resolved.path, tok.model, variant=setup.variant)
+    if compared and not tok.has_model:
+        raise ConfigError(
+            f"--precision compares what torch computes, and this tokenizer runs on "
+            f"{tok.codec.runs_on} in {tok.precision}"
+        )
+    result = _behaviour(tok, resolved, setup.variant)
     facts = {"tokenizer": setup.name, **_origin(resolved), **_source(resolved), **describe(tok)}
     facts["behaviour_here"] = asdict(result)
     if frames is not None:
@@ -115,42 +123,67 @@ def _source(resolved: Resolved) -> dict[str, Any]:
     }
 
 
+def _behaviour(tok: VisualTokenizer, resolved: Resolved, variant: str | None) -> ProbeResult:
+    if tok.has_model:
+        return probe.check(resolved.path, tok.model, variant=variant)
+    from vqtok.commands.graphs import behaviour
+
+    return behaviour(tok)
+
+
 def describe(tok: VisualTokenizer) -> dict[str, Any]:
     """What can be said without running it."""
-    model, vocab = tok.model, tok.vocab
+    vocab, traits = tok.vocab, tok.codec.traits
     pixels = _size(tok)
-    codes = model.quantize.codes_shape(model.grid_of(pixels))
-    bits = np.log2(tok.codebook_size) * math.prod(codes) / math.prod(pixels)
-    stride = model.stride if model.is_video else model.spatial_compression_ratio
+    grid = traits.grid_of(pixels)
+    tokens = math.prod(grid) * max(1, traits.depth)
+    bits = np.log2(tok.codebook_size) * tokens / math.prod(pixels)
     rule = tok.settings.model_dump(mode="json", exclude_defaults=True)
     if not tok.settings.keeps_size:
         rule["resize"] = tok.settings.resize
     return {
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "stride": stride,
+        **_sized(tok),
+        "stride": traits.stride if traits.is_video else traits.stride[-1],
         "pixels": pixels,
-        "grid": codes[: model.code_axes],
+        "grid": grid,
         "codes": tok.codebook_size,
-        "dimensions": model.quantize.dim,
+        "dimensions": traits.latent_channels,
         "codes_per_token": max(1, vocab.depth),
         "bits_per_pixel": round(float(bits), 4),
         "compression": round(float(BITS / bits), 2),
-        "quantizer": model.config.quantizer,
-        "estimator": model.quantize.estimator.name,
+        **_made(tok),
         "preprocessing": {"policy": tok.settings.policy, **rule},
         "vocabulary": {"ids": tok.vocab_size, "first_code": tok.offset, "order": vocab.order},
         "fingerprint": tok.fingerprint.to_dict(),
     }
 
 
+def _sized(tok: VisualTokenizer) -> dict[str, Any]:
+    """How large the networks are."""
+    if not tok.has_model:
+        return {}
+    return {"parameters": sum(p.numel() for p in tok.model.parameters())}
+
+
+def _made(tok: VisualTokenizer) -> dict[str, Any]:
+    """What it is made of."""
+    if not tok.has_model:
+        from vqtok.commands.graphs import described
+
+        return described(tok)
+    quantizer, estimator = tok.model.config.quantizer, tok.model.quantize.estimator.name
+    return {"quantizer": quantizer, "estimator": estimator}
+
+
 def _size(tok: VisualTokenizer) -> tuple[int, ...]:
     """The pixels of one picture or clip: those it is brought to, else as many as fill a grid."""
-    model = tok.model
-    *frames, height, width = model.probe_size()
+    traits = tok.codec.traits
+    *frames, height, width = traits.only_size or traits.size_of((PROBE_SIDE,) * len(traits.stride))
     sides = (height, width) if tok.settings.size is None else tok.settings.sides
     if not frames:
         return sides
-    return int(model.config.get("sample_frames") or frames[0]), *sides
+    trained = tok.model.config.get("sample_frames") if tok.has_model else traits.window
+    return int(trained or frames[0]), *sides
 
 
 def agreement(
@@ -220,7 +253,11 @@ def _shown(facts: dict[str, Any], tok: VisualTokenizer) -> dict[str, Any]:
         sides = f"any multiple of {tok.settings.stride}"
         shown["pixels"] = f"{sides} a side; for example {_by(facts['pixels'])}"
         shown["grid"] = f"for those {_by(facts['grid'])}"
-    if facts["behaviour_here"]["verdict"] == "unchecked":
+    if "graphs" in facts:
+        shown["graphs"] = {name: size_of(count) for name, count in facts["graphs"].items()}
+    behaviour = facts["behaviour_here"]
+    shown["behaviour_here"] = {name: v for name, v in behaviour.items() if v is not None}
+    if behaviour["verdict"] == "unchecked":
         shown["behaviour_here"] = "unchecked"
     return shown
 

@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 import os
-from dataclasses import fields
+from dataclasses import fields, replace
 
-from vqtok.commands.setup import Setup, settings_from
+from vqtok.commands.setup import Setup
 from vqtok.errors import ConfigError
 from vqtok.hub import of_run
 from vqtok.offline.here import Here, here
 from vqtok.offline.job import SourceSpec
-from vqtok.offline.named import Named
+from vqtok.wanted import Wanted
 
 __all__ = ["again", "named_by"]
 
-PLACE = ("revision", "subfolder", "variant", "filename", "family", "config", "sets")
+PLACE = ("revision", "subfolder", "variant", "filename", "family", "config", "sets", "backend")
 
 
-def named_by(setup: Setup) -> Named:
-    """The tokenizer that the options name."""
-    return Named(
-        name=of_run(setup.name),
-        revision=setup.revision,
-        subfolder=setup.subfolder,
-        variant=setup.variant,
-        filename=setup.filename,
-        family=None if setup.family == "auto" else setup.family,
-        config=setup.config,
-        settings=settings_from(setup.sets or ()),
-    )
+def named_by(setup: Setup) -> Wanted:
+    """The tokenizer that the options name, of a training run's folder the run's."""
+    return replace(setup, name=of_run(setup.name)).wanted()
 
 
 def again(

@@ -163,7 +163,7 @@ def _compared(
     figures: list[tuple[float, float]],
 ) -> Iterator[Pixels]:
     """Frames as they come back, or sheets of them; their figures go to `figures`."""
-    maps = map_of(one.codes)
+    maps, traits = map_of(one.codes), tok.codec.traits
     seen = preprocess_frames(one.clip.open(tok.settings), tok.settings, name=one.clip.name)
     for number, (before, back) in enumerate(zip(seen, tok.decode_clip(one.codes), strict=True)):
         original = before[: back.shape[0], : back.shape[1]]
@@ -171,7 +171,7 @@ def _compared(
         if colours is None:
             yield back
         else:
-            yield sheet(original, back, maps[tok.model.token_of(number)], colours)
+            yield sheet(original, back, maps[traits.token_of(number)], colours)
 
 
 def _movie_places(

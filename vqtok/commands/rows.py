@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from vqtok.errors import CodesError, LoadError, MismatchError
 from vqtok.movies import FASTEST, SLOWEST, is_rate
-from vqtok.strides import check_sizes
 from vqtok.tokenizer import VisualTokenizer
+from vqtok.traits import check_sizes
 from vqtok.types import Codes
 
 __all__ = ["Reader", "Row", "line"]
@@ -89,7 +89,7 @@ class Reader:
                 f"codes have the shape ({shape}) and their grid is ({', '.join(names)}); got the "
                 f"shape {codes.ids.shape[1:]} and the grid {fields['grid']}"
             )
-        check_sizes(self.tok.model, codes)
+        check_sizes(codes, self.tok.codec.traits)
         return codes
 
 

@@ -16,25 +16,9 @@ if TYPE_CHECKING:
     from vqtok.obtain import Request
     from vqtok.preprocess import Preprocess
     from vqtok.tokenizer import VisualTokenizer
+    from vqtok.wanted import Wanted
 
-__all__ = ["Setup", "pick_device", "say_converting", "settings_from"]
-
-
-def pick_device(name: str) -> str:
-    """`name`, or for "auto" the accelerator that torch sees, or the CPU."""
-    import torch
-
-    if name == "auto":
-        if torch.cuda.is_available():
-            return "cuda"
-        return "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        # Written and read, for torch lets everybody make tensors on "meta", which holds no data.
-        torch.zeros(1, device=name).item()
-    except (RuntimeError, AssertionError, ImportError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"there is no device {name!r} here: {reason}") from error
-    return name
+__all__ = ["Setup", "say_converting", "settings_from"]
 
 
 def settings_from(choices: Iterable[str]) -> dict[str, Any]:
@@ -62,7 +46,7 @@ class Setup:
     """The options that say which tokenizer, where and how. Making one costs and checks nothing.
 
     filename, family, config and sets are for other projects' checkpoints, as `vqtok.obtain.Request`
-    has them; each of `sets` is NAME=VALUE.
+    has them; each of `sets` is NAME=VALUE. A precision of None is that of the tokenizer's folder.
     """
 
     name: str
@@ -70,7 +54,7 @@ class Setup:
     subfolder: str | None = None
     variant: str | None = None
     device: str = "auto"
-    precision: str = "ieee32"
+    precision: str | None = None
     batch_size: int = 16
     size: str | None = None
     policy: str | None = None
@@ -78,21 +62,28 @@ class Setup:
     family: str = "auto"
     config: str | None = None
     sets: Sequence[str] | None = None
+    backend: str = "auto"
 
-    def request(self) -> Request:
-        """What is to be found."""
-        from vqtok.obtain import Request
+    def wanted(self) -> Wanted:
+        """The tokenizer that the options name."""
+        from vqtok.backends import check_backend
+        from vqtok.wanted import Wanted
 
-        return Request(
-            self.name,
-            self.revision,
-            self.subfolder,
-            self.variant,
+        return Wanted(
+            name=self.name,
+            revision=self.revision,
+            subfolder=self.subfolder,
+            variant=self.variant,
             filename=self.filename,
             family=None if self.family == "auto" else self.family,
             config=self.config,
             settings=settings_from(self.sets or ()),
+            backend=check_backend(self.backend),
         )
+
+    def request(self) -> Request:
+        """What is to be found."""
+        return self.wanted().request()
 
     def resolve(self, found: Resolved | Source | None = None) -> Resolved:
         """Its folder; another project's checkpoint is converted first. `found` by its request."""
@@ -102,9 +93,12 @@ class Setup:
 
     def check(self) -> None:
         """Raises where an option cannot be, which costs nothing to find."""
+        from vqtok.backends import check_backend
         from vqtok.precision import check_precision
 
-        check_precision(self.precision)
+        check_backend(self.backend)
+        if self.precision is not None:
+            check_precision(self.precision)
         if self.size is not None:
             from vqtok.preprocess import parse_size
 
@@ -124,15 +118,11 @@ class Setup:
 
     def load(self, found: Resolved | None = None) -> VisualTokenizer:
         """The tokenizer, with the preprocessing that was asked for; `found` is its folder."""
-        from vqtok.tokenizer import VisualTokenizer
-
         self.check()
-        tok = VisualTokenizer.from_pretrained(
-            (found or self.resolve()).path,
-            device=pick_device(self.device),
-            precision=self.precision,
-            variant=self.variant,
-        )
+        wanted = self.wanted()
+        if not wanted.is_graphs():
+            wanted = wanted.at((found or self.resolve()).path)
+        tok = wanted.load(self.device, self.precision)
         changes = self.changes(tok.settings)
         tok = tok.with_preprocess(**changes) if changes else tok
         tok.batch_size = self.batch_size

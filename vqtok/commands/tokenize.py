@@ -18,7 +18,6 @@ from vqtok.offline.launch import Launch, launch
 from vqtok.offline.named import called
 from vqtok.offline.plan import ClipPlan, Options
 from vqtok.offline.progress import allowed
-from vqtok.precision import check_precision
 
 __all__ = ["Launching", "Request", "run"]
 
@@ -103,12 +102,15 @@ class Request:
             source=SourceSpec(tuple(self.sources), self.kind),
             out=self.out,
             named=named,
-            load=lambda device: replace(setup, device=device).load(),
+            load=lambda device, precision: replace(
+                setup, device=device, precision=precision
+            ).load(),
             options=options,
             buckets=self.buckets,
             device=setup.device,
             decoders=launching.decoders,
             decode_in=launching.checked_decode_in(),
+            precision=setup.precision,
         )
 
 
@@ -116,7 +118,6 @@ def run(
     setup: Setup, request: Request, launching: Launching, *, dry_run: bool, as_json: bool
 ) -> int:
     """Makes the data set, or says what that would take; returns the exit status."""
-    check_precision(setup.precision)
     setup.check()
     chosen = launching.launch(setup.device)
     tell = say if chosen.leads else _nothing

@@ -15,11 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from vqtok.backends import AUTO, check_backend
 from vqtok.errors import ConfigError, InputError, VqtokError
 from vqtok.offline.decode import reason_of
 from vqtok.pictures import Pixels
 from vqtok.preprocess import preprocess
 from vqtok.types import code_dtype
+from vqtok.wanted import Wanted
 
 __all__ = ["TokenizerActor"]
 
@@ -31,6 +33,8 @@ class TokenizerActor:
 
     tokenizer  a name as `VisualTokenizer.from_pretrained` takes it
     device     None or "auto" for an accelerator where there is one
+    precision  None for that of the tokenizer's folder
+    backend    "torch", "onnx", or "auto" for what the folder is for
     batch      rows that go through the model together; one that is not full is filled with zeros,
                so that codes don't depend on how rows were handed in
     decoders   threads that decode
@@ -41,17 +45,15 @@ class TokenizerActor:
         tokenizer: str,
         *,
         device: str | None = None,
-        precision: str = "ieee32",
+        precision: str | None = None,
+        backend: str = AUTO,
         batch: int = 32,
         decoders: int = 2,
     ) -> None:
-        from vqtok.offline.named import pick
-        from vqtok.tokenizer import VisualTokenizer
-
         for name, value in (("batch", batch), ("decoders", decoders)):
             if value < 1:
                 raise ConfigError(f"{name} is a whole number, at least 1; got {value!r}")
-        tok = VisualTokenizer.from_pretrained(tokenizer, device=pick(device), precision=precision)
+        tok = Wanted(name=tokenizer, backend=check_backend(backend)).load(device, precision)
         if tok.is_video:
             raise InputError(f"rows hold pictures, and the tokenizer {tokenizer!r} takes clips")
         self._tok = tok

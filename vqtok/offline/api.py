@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from vqtok.backends import AUTO, check_backend
 from vqtok.errors import ConfigError
 from vqtok.offline.check import verify
 from vqtok.offline.finish import finalize
@@ -20,10 +21,11 @@ from vqtok.offline.here import here, is_settled, retry_job
 from vqtok.offline.job import DecodeIn, SourceSpec
 from vqtok.offline.jobs import Asked, MaxFailed, carry_out, planned
 from vqtok.offline.launch import launch
-from vqtok.offline.named import Named, called
+from vqtok.offline.named import called
 from vqtok.offline.plan import ClipPlan, Options, What
 from vqtok.offline.status import Status, status
 from vqtok.offline.store import open_store
+from vqtok.wanted import Wanted
 
 if TYPE_CHECKING:
     from vqtok.offline.engines import Engine
@@ -65,6 +67,7 @@ def tokenize(
     decode_in: DecodeIn = "threads",
     device: str | None = None,
     precision: str | None = None,
+    backend: str = AUTO,
     max_failed: MaxFailed = None,
     watch: Watch = _nothing,
 ) -> Manifest:
@@ -87,6 +90,8 @@ def tokenize(
                 are for any, such as {"address": "auto", "actors": 8} for "ray"
     decoders    threads that decode for one worker; None for its share of the cores
     decode_in   "threads", or "processes" for files that bring decoders down: such a file is listed
+    precision   of ids; None for that of the tokenizer's folder
+    backend     of a tokenizer that is named: "torch", "onnx", or "auto" for what its folder is for
     max_failed  rows that may fail, such as 10 or "1%": beyond it the job stops with an InputError
     watch       called with a `Progress` after each shard, and now and then between
 
@@ -94,7 +99,7 @@ def tokenize(
     `MismatchError`. A sample that cannot be made is left out and listed. Where nothing of a shard
     can be read, the source is taken to be gone, a `LoadError`, unless max_failed is "100%".
     """
-    named, load, name = _given(tokenizer, precision)
+    named, load, name = _given(tokenizer, precision, backend)
     options = Options(name, views, seed, what, quantized, format, batch, shard_size, clips=clips)
     asked = Asked(
         SourceSpec(_paths(source), kind),
@@ -106,6 +111,7 @@ def tokenize(
         device,
         decoders,
         decode_in,
+        precision,
     )
     place = "cpu" if named is None else device
     chosen = launch(engine, processes, rank, engine_settings, place)
@@ -125,6 +131,7 @@ def retry_failed(
     decoders: int | None = None,
     decode_in: DecodeIn = "threads",
     device: str | None = None,
+    backend: str = AUTO,
     max_failed: MaxFailed = None,
     watch: Watch = _nothing,
 ) -> Manifest:
@@ -133,9 +140,17 @@ def retry_failed(
     source, tokenizer  where they are now; by default as the job had them (job.json)
     """
     spec = None if source is None else SourceSpec(_paths(source), kind)
+    check_backend(backend)
     given: Any = tokenizer
     if isinstance(tokenizer, str | os.PathLike):
-        given = Named(name=os.fspath(tokenizer))
+        given = Wanted(name=os.fspath(tokenizer), backend=backend)
+    elif tokenizer is not None:
+        _check_own(tokenizer, None, backend)
+    elif backend != AUTO:
+        raise ConfigError(
+            f"backend={backend!r} is of a tokenizer that is named here; without one, what the job "
+            "had is taken"
+        )
     found = here(os.fspath(out), source=spec, tokenizer=given, device=device)
     held = tokenizer is not None and not isinstance(tokenizer, str | os.PathLike)
     chosen = launch(engine, processes, rank, engine_settings, "cpu" if held else device)
@@ -159,19 +174,32 @@ def verify_tokens(out: str | os.PathLike[str], *, full: bool = False) -> list[st
 
 
 def _given(
-    tokenizer: str | os.PathLike[str] | VisualTokenizer, precision: str | None
-) -> tuple[Named | None, Callable[[str], VisualTokenizer], str]:
+    tokenizer: str | os.PathLike[str] | VisualTokenizer,
+    precision: str | None,
+    backend: str,
+) -> tuple[Wanted | None, Callable[[str, str | None], VisualTokenizer], str]:
     """Its name where it has one, how it is loaded, and what a plan calls it."""
+    check_backend(backend)
     if isinstance(tokenizer, str | os.PathLike):
-        named = Named(name=os.fspath(tokenizer))
-        return named, lambda device: named.load(device, precision or "ieee32"), called(named.name)
+        named = Wanted(name=os.fspath(tokenizer), backend=backend)
+        return named, named.load, called(named.name)
+    _check_own(tokenizer, precision, backend)
+    folder = getattr(tokenizer.codec, "folder", None) or "a tokenizer"
+    return None, lambda device, precision: tokenizer, called(str(folder))
+
+
+def _check_own(tokenizer: VisualTokenizer, precision: str | None, backend: str) -> None:
+    """Raises where an object is to be what it is not."""
     if precision not in (None, tokenizer.precision):
         raise ConfigError(
             f"the tokenizer computes with {tokenizer.precision}; got precision={precision!r}. Load "
             "it with that precision, or give its name"
         )
-    path = tokenizer.model.config.get("_name_or_path") or "a tokenizer"
-    return None, lambda device: tokenizer, called(str(path))
+    if backend != AUTO:
+        raise ConfigError(
+            f"the tokenizer runs on {tokenizer.codec.runs_on} already; got backend={backend!r}. "
+            "Load it with that backend, or give its name"
+        )
 
 
 def _paths(source: Paths) -> tuple[str, ...]:

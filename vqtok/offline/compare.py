@@ -29,17 +29,19 @@ STEP = 2.0**-10  # from one float16 to the next, at most, in units of the number
 class Outcome(NamedTuple):
     """How a row came out.
 
-    ties     ids that differ, all of them near ties
-    rounded  whether its latents differ by rounding
+    ties      ids that differ, all of them near ties
+    rounded   whether its latents differ by rounding
+    unjudged  ids that differ by nobody knows how much, for there are no latents
     """
 
-    ties: int
-    rounded: bool
+    ties: int = 0
+    rounded: bool = False
+    unjudged: int = 0
 
 
 def compare(
     row: Row,
-    latents: npt.NDArray[np.float32],
+    latents: npt.NDArray[np.float32] | None,
     codes: Codes,
     plan: Plan,
     tokenizer: VisualTokenizer,
@@ -47,11 +49,16 @@ def compare(
     """A row, and the latents (1, D, *grid) and codes of its pixels; a `MismatchError` if it's off.
 
     Which code a near tie falls to is not asked: of two that are equally near either may come.
+
+    latents  None of a tokenizer that gives none, in a set without them
     """
-    ties = 0 if row.codes is None else _ties(row.codes, latents, codes, tokenizer)
+    moved = None if row.codes is None else _moved(row.codes, codes)
+    if latents is None:
+        return Outcome(unjudged=0 if moved is None else int(moved.sum()))
+    ties = 0 if moved is None else _ties(moved, latents, tokenizer)
     stored = stored_latents(row)
     if stored is None:
-        return Outcome(ties, False)
+        return Outcome(ties)
     if plan.quantized:
         if ties:  # another code has another vector
             return Outcome(ties, True)
@@ -60,16 +67,18 @@ def compare(
     return Outcome(ties, _rounded(stored, latents[0].astype(np.float16), bound))
 
 
-def _ties(
-    stored: npt.NDArray[Any],
-    latents: npt.NDArray[np.float32],
-    codes: Codes,
-    tokenizer: VisualTokenizer,
-) -> int:
+def _moved(stored: npt.NDArray[Any], codes: Codes) -> npt.NDArray[np.bool_]:
+    """Which ids differ."""
     found = codes.ids[0]
     if found.shape != stored.shape:
         raise MismatchError(f"its codes are {stored.shape}, those of the source {found.shape}")
-    moved = found != stored
+    moved: npt.NDArray[np.bool_] = found != stored
+    return moved
+
+
+def _ties(
+    moved: npt.NDArray[np.bool_], latents: npt.NDArray[np.float32], tokenizer: VisualTokenizer
+) -> int:
     if not moved.any():
         return 0
     near = _near(latents, tokenizer)

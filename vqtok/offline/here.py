@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vqtok.errors import InputError, LoadError
 from vqtok.offline.job import DecodeIn, Job, SourceSpec
 from vqtok.offline.ledger import failures, next_attempt, read_plan, read_records, todo
-from vqtok.offline.named import JOB, Loader, Named, pick, recall
+from vqtok.offline.named import JOB, Loader, recall
 from vqtok.offline.plan import Plan
 from vqtok.offline.store import Store, open_store
+from vqtok.wanted import Wanted
 
 if TYPE_CHECKING:
     from vqtok.offline.launch import Launch
@@ -55,10 +57,17 @@ class Here:
 
     def tokenizer(self, device: str | None = None) -> VisualTokenizer:
         """The tokenizer, with the plan's preprocessing and precision."""
+        return self._loaded(lambda loader: loader(device or self.device))
+
+    def look(self) -> VisualTokenizer:
+        """The tokenizer on the CPU, where others are to make shards with it."""
+        return self._loaded(lambda loader: loader.look())
+
+    def _loaded(self, load: Callable[[Loader], VisualTokenizer]) -> VisualTokenizer:
         if self.loader is None:
             raise InputError(f"{_untold(self.store)}: say which tokenizer it is with --tokenizer")
         try:
-            return self.loader(device or self.device)
+            return load(self.loader)
         except LoadError as error:
             raise LoadError(
                 f"the tokenizer of '{self.store.url}' cannot be loaded here: {error}. Say where it "
@@ -70,7 +79,7 @@ def here(
     out: str,
     *,
     source: SourceSpec | None = None,
-    tokenizer: Named | VisualTokenizer | None = None,
+    tokenizer: Wanted | VisualTokenizer | None = None,
     device: str | None = None,
 ) -> Here:
     """A data set; what is not given is as its job.json has it."""
@@ -81,8 +90,8 @@ def here(
     if tokenizer is None and origin is not None:
         tokenizer = origin.named()
     loader = None
-    if isinstance(tokenizer, Named):
-        loader, device = Loader(tokenizer, None, plan), pick(device)
+    if isinstance(tokenizer, Wanted):
+        loader, device = Loader(tokenizer, None, plan), tokenizer.device(device)
     elif tokenizer is not None:
         loader, device = Loader(None, tokenizer, plan), str(tokenizer.device)
     return Here(store, plan, source, loader, device or "cpu")
@@ -105,7 +114,7 @@ def retry_job(
 ) -> Job:
     """What makes up for the samples that failed."""
     opened = found.open()  # here, for a clear word on what is missing
-    tok = found.tokenizer(None if launch.here else "cpu")
+    tok = found.tokenizer() if launch.here else found.look()
     named = None if found.loader is None else found.loader.named
     return Job(
         out=found.store.url,

@@ -17,7 +17,7 @@ from vqtok.offline.finish import finalize
 from vqtok.offline.formats import FORMATS
 from vqtok.offline.job import DecodeIn, Job, SourceSpec
 from vqtok.offline.ledger import PLAN, failures, read_plan, read_records, todo
-from vqtok.offline.named import Loader, Named, Origin, absolute, pick, remember
+from vqtok.offline.named import Loader, Origin, absolute, remember
 from vqtok.offline.plan import Options, Plan, What, differences, make_plan
 from vqtok.offline.progress import Progress, allowed
 from vqtok.offline.retries import has_tried
@@ -28,6 +28,7 @@ from vqtok.offline.worker import open_spec
 from vqtok.sources.labels import classes_of, doubts, told
 from vqtok.sources.remote import place
 from vqtok.sources.spans import Spans
+from vqtok.wanted import Wanted, on_cpu
 
 if TYPE_CHECKING:
     from vqtok.offline.launch import Launch
@@ -50,20 +51,21 @@ class Asked:
 
     out      a folder or an fsspec URL
     named    the tokenizer; None where there is only the object that `load` gives
-    load     makes it on a device, with the preprocessing that is wanted
+    load     makes it on a device in a precision, with the preprocessing that is wanted
     buckets  sizes, or a text for `parse_buckets`
     device   None or "auto" for an accelerator where there is one
     """
 
     source: SourceSpec
     out: str
-    named: Named | None
-    load: Callable[[str], VisualTokenizer]
+    named: Wanted | None
+    load: Callable[[str, str | None], VisualTokenizer]
     options: Options
     buckets: str | Sequence[Size] = ()
     device: str | None = None
     decoders: int | None = None
     decode_in: DecodeIn = "threads"
+    precision: str | None = None
 
     def check(self) -> None:
         """Raises where something cannot be that takes no time to see."""
@@ -91,7 +93,7 @@ def planned(asked: Asked, launch: Launch, tell: Callable[[str], None] | None = N
     tok, device = _loaded(asked, launch)
     options = asked.options._replace(buckets=_buckets(asked.buckets, tok))
     source = open_spec(asked.source, options.clips)
-    plan = make_plan(source, tok, options)
+    plan = _stated(make_plan(source, tok, options), asked.precision)
     _tell(source, plan, tell)
     store = _existing(asked.out)
     if store is not None and store.exists(PLAN):
@@ -198,13 +200,22 @@ def _loaded(asked: Asked, launch: Launch) -> tuple[VisualTokenizer, str]:
                 "give the folder's name, or make the data set in this process: engine='local' "
                 "with processes=1"
             )
-        tok = asked.load("")
+        tok = asked.load("", asked.precision)
         return tok, str(tok.device)
-    device = pick(asked.device)
+    device = asked.named.device(asked.device)
     if not launch.here:
-        return asked.load("cpu"), device
+        return asked.load("cpu", on_cpu(asked.precision)), device
     seat = getattr(launch.engine, "place", None)
-    return asked.load(device_of(device, 0 if seat is None else seat.local)), device
+    place = device_of(device, 0 if seat is None else seat.local)
+    return asked.load(place, asked.precision), device
+
+
+def _stated(plan: Plan, precision: str | None) -> Plan:
+    """With the precision that was asked for, which a look on the CPU may not have."""
+    if precision in (None, plan.tokenizer.precision):
+        return plan
+    made = plan.tokenizer.model_copy(update={"precision": precision})
+    return plan.model_copy(update={"tokenizer": made})
 
 
 def _buckets(given: str | Sequence[Size], tok: VisualTokenizer) -> Sequence[Size]:

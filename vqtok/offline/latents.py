@@ -17,11 +17,13 @@ from vqtok.offline.decode import reason_of
 from vqtok.offline.plan import Plan
 from vqtok.offline.records import Stage
 from vqtok.pictures import Pixels
-from vqtok.types import Codes
+from vqtok.types import Codec, Codes
 
 __all__ = ["Encoded", "Encoding", "Lost", "halved", "refusal"]
 
 LARGEST = 65504.0  # of float16
+# What torch says where the CPU's memory ends, and ONNX Runtime anywhere.
+FULL = ("DefaultCPUAllocator", "Failed to allocate memory")
 Both = tuple[Codes, npt.NDArray[np.float32] | None]
 
 
@@ -50,10 +52,10 @@ class Encoded(NamedTuple):
 
 
 class Encoding:
-    """Encodes as a plan has it."""
+    """Encodes as a plan has it. Latents need a codec on torch."""
 
-    def __init__(self, codec: TorchCodec, plan: Plan) -> None:
-        self._codec = codec
+    def __init__(self, codec: Codec, plan: Plan) -> None:
+        self._codec: Any = codec
         self._plan = plan
         self._dtype = np.dtype(plan.dtype).newbyteorder("<")
 
@@ -70,11 +72,10 @@ class Encoding:
                 return [_refused(batch.rows[0], refusal(error))]
             if not _is_full(error):
                 raise
-            device = execution_device(self._codec.model)
             raise LoadError(
-                f"{device} has not enough memory for batches of {self._plan.batch} rows of "
-                f"{' x '.join(map(str, batch.pixels.shape[1:-1]))} pixels; make a data set with "
-                "a smaller batch (--batch), or take a larger device"
+                f"{_device(self._codec)} has not enough memory for batches of {self._plan.batch} "
+                f"rows of {' x '.join(map(str, batch.pixels.shape[1:-1]))} pixels; make a data set "
+                "with a smaller batch (--batch), or take a larger device"
             ) from error
 
     def of(
@@ -119,6 +120,11 @@ class Encoding:
             return _refused(row, reason_of(error))
 
 
+def _device(codec: Codec) -> Any:
+    """Where it computes."""
+    return execution_device(codec.model) if isinstance(codec, TorchCodec) else codec.device
+
+
 def refusal(error: Exception) -> str:
     """Why a model did not take one row, where that costs no other; else it raises the error."""
     if isinstance(error, getattr(torch, "AcceleratorError", ())):  # no more can be done with it
@@ -133,7 +139,7 @@ def refusal(error: Exception) -> str:
 def _is_full(error: Exception) -> bool:
     """Whether memory is what there was not enough of."""
     full = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return full or "DefaultCPUAllocator" in str(error)
+    return full or any(text in str(error) for text in FULL)
 
 
 def _refused(row: int, reason: str) -> Encoded:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from vqtok.clip_codec import TorchClipCodec
 from vqtok.errors import ConfigError, MissingExtraError
 from vqtok.offline.batching import Batch, Memory
 from vqtok.offline.decode import Decoded, Decoder
@@ -14,7 +13,7 @@ from vqtok.offline.formats import FORMATS
 from vqtok.offline.gather import Gathered
 from vqtok.offline.job import Job
 from vqtok.offline.latents import Encoding
-from vqtok.offline.pipeline import decoder_for, laid, torch_codec
+from vqtok.offline.pipeline import decoder_for, is_pinned, laid
 from vqtok.offline.plan import Plan, clip_frames
 from vqtok.offline.records import Failure
 from vqtok.offline.rows import Rows
@@ -22,6 +21,7 @@ from vqtok.offline.wholes import Wholes
 from vqtok.offline.worker import check_planned, source_of
 from vqtok.sources import Sample, Source
 from vqtok.tokenizer import VisualTokenizer
+from vqtok.types import ClipCodec
 
 __all__ = ["Measured", "measure", "spread", "written"]
 
@@ -135,12 +135,12 @@ class _Trial:
     def __init__(self, decoder: Decoder, tok: VisualTokenizer, plan: Plan) -> None:
         self._decoder = decoder
         self._plan = plan
-        codec = torch_codec(tok)
+        codec = tok.codec
         self._encode = Encoding(codec, plan)
         self.wholes: Wholes | None = None
-        if isinstance(codec, TorchClipCodec) and decoder.frames is None:
+        if isinstance(codec, ClipCodec) and decoder.frames is None:
             self.wholes = Wholes(decoder, codec, self._encode)
-        self._memory = Memory(pinned=tok.device.type == "cuda")
+        self._memory = Memory(pinned=is_pinned(tok))
         self._gathered = Gathered(plan, range(len(decoder.source)))
         self.decoding = self.encoding = 0.0  # seconds
         self.encoded = 0  # rows, zeros in their places among them

@@ -18,38 +18,16 @@ from pydantic import Field
 
 from vqtok.errors import InputError
 from vqtok.offline.stored import Stored
+from vqtok.wanted import Wanted, on_cpu
 
 if TYPE_CHECKING:
     from vqtok.offline.plan import Plan
     from vqtok.offline.store import Store
     from vqtok.tokenizer import VisualTokenizer
 
-__all__ = ["JOB", "Loader", "Named", "Origin", "absolute", "called", "pick", "recall", "remember"]
+__all__ = ["JOB", "Loader", "Origin", "absolute", "called", "recall", "remember"]
 
 JOB = "job.json"
-
-
-class Named(Stored):
-    """What `vqtok.obtain.Request` finds a tokenizer by."""
-
-    name: str
-    revision: str | None = None
-    subfolder: str | None = None
-    variant: str | None = None
-    filename: str | None = None
-    family: str | None = None
-    config: str | None = None
-    settings: dict[str, Any] = Field(default_factory=dict)
-
-    def load(self, device: str, precision: str) -> VisualTokenizer:
-        """The tokenizer as it is in its folder; what is no tokenizer yet is converted first."""
-        from vqtok.obtain import obtain
-        from vqtok.tokenizer import VisualTokenizer
-
-        folder = obtain(**self.model_dump()).path
-        return VisualTokenizer.from_pretrained(
-            folder, device=device, precision=precision, variant=self.variant
-        )
 
 
 class Origin(Stored):
@@ -64,11 +42,11 @@ class Origin(Stored):
     source: list[str]
     absolute: list[str] = Field(default_factory=list)
     kind: str | None
-    tokenizer: Named | None
+    tokenizer: Wanted | None
     folder: str | None = None
 
     @classmethod
-    def of(cls, source: Sequence[str], kind: str | None, tokenizer: Named | None) -> Origin:
+    def of(cls, source: Sequence[str], kind: str | None, tokenizer: Wanted | None) -> Origin:
         """As they are named in this working directory."""
         folder = None
         if tokenizer is not None and Path(tokenizer.name).exists():
@@ -87,7 +65,7 @@ class Origin(Stored):
         there = self.absolute and all(map(_is_there, self.absolute))
         return tuple(self.absolute if there and not here else self.source)
 
-    def named(self) -> Named | None:
+    def named(self) -> Wanted | None:
         """The tokenizer likewise."""
         if self.tokenizer is None or self.folder is None or Path(self.tokenizer.name).exists():
             return self.tokenizer
@@ -122,22 +100,26 @@ class Loader:
     held   one that is loaded already, for the process that it is in
     """
 
-    def __init__(self, named: Named | None, held: VisualTokenizer | None, plan: Plan) -> None:
+    def __init__(self, named: Wanted | None, held: VisualTokenizer | None, plan: Plan) -> None:
         self.named = named
         self._held = held
         self._precision, self._preprocess = plan.tokenizer.precision, plan.preprocess
 
     def __call__(self, device: str) -> VisualTokenizer:
-        import torch
-
         held = self._held
-        if held is not None and (self.named is None or held.device == torch.device(device)):
+        if held is not None and (self.named is None or device in ("auto", str(held.device))):
             return held
         if self.named is None:
             raise InputError("a tokenizer that is given as an object stays in its process")
         tok = self.named.load(device, self._precision)
         settings = type(tok.settings).model_validate_json(json.dumps(self._preprocess))
         return tok if settings == tok.settings else tok.with_preprocess(**settings.model_dump())
+
+    def look(self) -> VisualTokenizer:
+        """The tokenizer on the CPU, where others are to make shards with it."""
+        other = copy(self)
+        other._precision = on_cpu(self._precision) or self._precision
+        return other("cpu")
 
     def anywhere(self) -> Loader:
         """The same for processes with another working directory: folders by their whole paths."""
@@ -148,20 +130,6 @@ class Loader:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_held": None}
-
-
-def pick(device: str | None) -> str:
-    """The device, checked; for None and "auto" the accelerator that torch sees, or the CPU."""
-    import torch
-
-    from vqtok.codec import check_device
-
-    if device in (None, "auto"):
-        if torch.cuda.is_available():
-            return "cuda"
-        return "mps" if torch.backends.mps.is_available() else "cpu"
-    check_device(str(device))
-    return str(device)
 
 
 def called(name: str) -> str:

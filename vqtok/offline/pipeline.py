@@ -9,9 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 
-from vqtok.clip_codec import TorchClipCodec
 from vqtok.codec import TorchCodec
-from vqtok.errors import InputError, LoadError, plural
+from vqtok.errors import LoadError, plural
 from vqtok.offline.batching import Batch, Batcher, Memory
 from vqtok.offline.decode import Decoded, Decoder
 from vqtok.offline.gather import Gathered
@@ -23,8 +22,9 @@ from vqtok.offline.records import Failure
 from vqtok.offline.wholes import Wholes
 from vqtok.sources import Source
 from vqtok.tokenizer import VisualTokenizer
+from vqtok.types import ClipCodec
 
-__all__ = ["Pipeline", "Waits", "ahead", "decoder_for", "laid", "torch_codec"]
+__all__ = ["Pipeline", "Waits", "ahead", "decoder_for", "is_pinned", "laid"]
 
 SAMPLES = 8  # that a decoder takes at once
 CHUNK_BYTES = 1 << 23  # of their pixels
@@ -61,9 +61,9 @@ class Pipeline:
         decode_in: DecodeIn = "threads",
     ) -> None:
         self._plan = plan
-        codec = torch_codec(tok)
+        codec = tok.codec
         self._encoding = Encoding(codec, plan)
-        self._memory = Memory(pinned=tok.device.type == "cuda")
+        self._memory = Memory(pinned=is_pinned(tok))
         threads = torch.get_num_threads()  # those that decode leave others less
         self._feeding = ThreadPoolExecutor(
             1, "vqtok-encode", torch.set_num_threads, initargs=(threads,)
@@ -71,7 +71,7 @@ class Pipeline:
         decoder = decoder_for(source, tok, plan)
         self._ahead = ahead(decoder, decoders)
         self._wholes: Wholes | None = None
-        if isinstance(codec, TorchClipCodec) and decoder.frames is None:
+        if isinstance(codec, ClipCodec) and decoder.frames is None:
             self._wholes, decoders = Wholes(decoder, codec, self._encoding), 1
         self._decoder = decoder
         processes = decode_in == "processes" and self._wholes is None
@@ -154,11 +154,9 @@ def laid(
     yield from batcher.rest()
 
 
-def torch_codec(tok: VisualTokenizer) -> TorchCodec:
-    """What a job drives; `InputError` where a tokenizer runs on something else."""
-    if not isinstance(tok.codec, TorchCodec):
-        raise InputError(f"data sets are made with torch; got a {type(tok.codec).__name__}")
-    return tok.codec
+def is_pinned(tok: VisualTokenizer) -> bool:
+    """Whether batches lie best in memory that torch's GPU fetches by itself."""
+    return isinstance(tok.codec, TorchCodec) and tok.codec.device.type == "cuda"
 
 
 def decoder_for(source: Source, tok: VisualTokenizer, plan: Plan) -> Decoder:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from vqtok.errors import ConfigError, InputError, LoadError, VqtokError
 from vqtok.offline.stored import canonical
-from vqtok.types import code_dtype
+from vqtok.types import LatentCodec, code_dtype
 
 if TYPE_CHECKING:
     from vqtok.sources import Source
@@ -87,7 +87,7 @@ class TokenizerPlan(_Frozen):
 
     name             for people: it is not compared
     fingerprint      what `Fingerprint.to_dict` gives
-    latent_channels  D of latents (D, *grid)
+    latent_channels  D of latents (D, *grid); None where what makes the codes does not tell
     """
 
     name: str
@@ -96,7 +96,7 @@ class TokenizerPlan(_Frozen):
     codebook_size: Count
     depth: Annotated[int, Field(ge=0)]
     is_video: bool
-    latent_channels: Count
+    latent_channels: Count | None
 
 
 class Plan(_Frozen):
@@ -198,6 +198,7 @@ def listing_of(keys: Sequence[str]) -> str:
 
 # Parts of a fingerprint that codes do not depend on.
 _UNUSED_PRINTS = ("schema", "decoder")
+_LATENTS = "tokenizer.latent_channels"  # which codes do not depend on, either
 
 
 def differences(planned: Plan, now: Plan) -> list[str]:
@@ -206,6 +207,9 @@ def differences(planned: Plan, now: Plan) -> list[str]:
     The tokenizer's name is not compared, nor its decoder: neither changes a code.
     """
     one, other = (_flat(each.model_dump(mode="json", by_alias=True)) for each in (planned, now))
+    if planned.what == now.what == "codes":  # exported graphs do not tell of latents, which differ
+        one.pop(_LATENTS, None)
+        other.pop(_LATENTS, None)
     return [
         f"{name}: planned {_shown(one.get(name))}, now {_shown(other.get(name))}"
         for name in sorted({*one, *other})
@@ -322,8 +326,18 @@ def _check(source: Source, tok: VisualTokenizer, options: Options) -> None:
         value = getattr(options, name)
         if value is not None and value < 1:
             raise ConfigError(f"{name} is a whole number, at least 1; got {value!r}")
+    if options.what != "codes":
+        _check_latents(tok, options.what)
     if options.quantized and options.what == "codes":
         raise ConfigError("quantized=True is about latents; with what='codes' there are none")
+
+
+def _check_latents(tok: VisualTokenizer, what: What) -> None:
+    if not isinstance(tok.codec, LatentCodec):
+        raise InputError(
+            f"what={what!r} needs torch: this tokenizer runs on {tok.codec.runs_on} here, which "
+            "gives codes but no latents"
+        )
 
 
 def _sizes_are_open(tok: VisualTokenizer, options: Options) -> bool:
@@ -346,7 +360,7 @@ def _tokenizer(tok: VisualTokenizer, name: str) -> TokenizerPlan:
         codebook_size=tok.codebook_size,
         depth=tok.vocab.depth,
         is_video=tok.is_video,
-        latent_channels=tok.model.quantize.dim,
+        latent_channels=tok.codec.traits.latent_channels,
     )
 
 
@@ -358,14 +372,14 @@ def default_shard_size(samples: int, batch: int, bytes_each: int) -> int:
 
 def _row_bytes(source: Source, tok: VisualTokenizer, options: Options) -> int:
     """What a row takes, about: its codes and latents."""
-    stride: tuple[int, ...] = tok.model.stride
+    traits = tok.codec.traits
     sides = [tok.settings.sides] if tok.settings.size else [(OPEN_SIDE, OPEN_SIDE)]
     pixels = max(height * width for height, width in list(options.buckets) or sides)
-    places = -(-pixels // (stride[-2] * stride[-1]))
+    places = -(-pixels // (traits.stride[-2] * traits.stride[-1]))
     if source.is_video:
-        places *= -(-(clip_frames(options.clips) or OPEN_FRAMES) // stride[0])
-    codes = places * max(tok.vocab.depth, 1) * code_dtype(tok.codebook_size).itemsize
-    latents = places * tok.model.quantize.dim * 2
+        places *= -(-(clip_frames(options.clips) or OPEN_FRAMES) // traits.stride[0])
+    codes = places * max(traits.depth, 1) * traits.dtype.itemsize
+    latents = places * (traits.latent_channels or 0) * 2
     return max(1, {"codes": codes, "latents": latents, "both": codes + latents}[options.what])
 
 

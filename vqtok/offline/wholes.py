@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
+from typing import Any
 
-from vqtok.clip_codec import TorchClipCodec
 from vqtok.errors import ImageError, VqtokError
 from vqtok.offline.decode import Decoder, Shown, sample_name
 from vqtok.offline.gather import Gathered
@@ -18,6 +18,7 @@ from vqtok.pictures import Pixels
 from vqtok.preprocess import Preprocess
 from vqtok.sources import Sample
 from vqtok.streams import open_clip
+from vqtok.types import ClipCodec
 
 __all__ = ["Wholes"]
 
@@ -31,9 +32,9 @@ class Wholes:
     busy    seconds of a core that reading frames took
     """
 
-    def __init__(self, decoder: Decoder, codec: TorchClipCodec, encoding: Encoding) -> None:
+    def __init__(self, decoder: Decoder, codec: ClipCodec, encoding: Encoding) -> None:
         self._decoder = decoder
-        self._codec = codec
+        self._codec: Any = codec
         self._encoding = encoding
         self.waited = self.busy = 0.0
         self._reading = ThreadPoolExecutor(1, "vqtok-frames")

@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from vqtok import probe
 from vqtok.errors import LoadError, MismatchError
 from vqtok.offline.commit import Outcome, commit
 from vqtok.offline.formats import FORMATS
@@ -23,7 +22,7 @@ from vqtok.sources import Source, open_source
 from vqtok.sources.spans import Spans
 from vqtok.tokenizer import VisualTokenizer
 
-__all__ = ["Worker", "check_behaviour", "check_planned", "open_spec", "source_of"]
+__all__ = ["Worker", "check_planned", "open_spec", "source_of"]
 
 
 class Worker:
@@ -37,7 +36,7 @@ class Worker:
         FORMATS[self.plan.format].check(self.plan)
         source, tok = source_of(job), job.load(device)
         check_planned(self.plan, source, tok)
-        self.probe = check_behaviour(tok)
+        self.probe = tok.codec.verify()
         self._pipeline = Pipeline(source, tok, self.plan, job.decoders, job.decode_in)
         self._writing = ThreadPoolExecutor(1, "vqtok-write")
         self._last: Future[Outcome] | None = None
@@ -121,7 +120,7 @@ class Worker:
             codes_sha256=figures.sha256,
             histogram=figures.histogram if plan.with_codes else None,
             labels=count_labels(rows.labels),
-            moments=moments_of(rows.latents, plan.tokenizer.latent_channels)
+            moments=moments_of(rows.latents, plan.tokenizer.latent_channels or 0)
             if plan.with_latents
             else None,
         )
@@ -166,8 +165,3 @@ def check_planned(plan: Plan, source: Source, tok: VisualTokenizer) -> None:
     found = differences(plan, plan_with(plan, source, tok))
     if found:
         raise MismatchError(f"this is not what was planned: {'; '.join(found)}")
-
-
-def check_behaviour(tok: VisualTokenizer) -> probe.ProbeResult:
-    """Compares a tokenizer with the probe in its folder; `MismatchError` where it is refused."""
-    return probe.check_at_start(tok.model, tok.precision)

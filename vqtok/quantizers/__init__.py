@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from vqtok.errors import CodesError, ConfigError, InputError
 from vqtok.estimators import ESTIMATORS, Loss
 from vqtok.registry import Registry
+from vqtok.search import float64
 from vqtok.types import CodeSums, Quantized
 
 __all__ = ["QUANTIZERS", "TRAINING_STATE", "Quantizer", "RowQuantizer", "to_grid", "to_rows"]
@@ -102,6 +103,16 @@ class Quantizer(nn.Module, ABC):
     @abstractmethod
     def margin(self, z: Tensor) -> Tensor:
         """(B, D, *grid) -> (B, *grid): how far a vector must move to change one of its ids."""
+
+    @abstractmethod
+    def excess(self, z: Tensor, codes: Tensor) -> Tensor:
+        """(B, D, *grid), codes of these latents -> float64 like the codes: how far off each id is.
+
+        By what share a vector is farther from its id's code than from the nearest one, where this
+        quantizer compares them: 0 for the ids of `encode`, which other arithmetic differs from by
+        near ties alone. Where an id depends on those before it, of a token or of coarser scales,
+        they are taken to be those in `codes`, so that each is judged by itself.
+        """
 
     def vectors(self, codes: Tensor) -> Tensor:
         """Codes one by one, (N,) or (N, Q) -> the vectors that they stand for, (N, D) float32."""
@@ -204,6 +215,21 @@ class RowQuantizer(Quantizer):
         """(N, D) -> (N, D): the vectors as they are compared with codes, differentiably."""
         return rows
 
+    def distance(self, rows: Tensor, ids: Tensor) -> Tensor:
+        """(N, D), ids as `find` gives them -> float64 like the ids: a row from its id's code.
+
+        What `find` makes least; by default between the compared row and the code's own vector.
+        """
+        apart: Tensor = (float64(self.compared(rows)) - float64(self.look_up(ids))).norm(dim=1)
+        return apart
+
+    def farther(self, rows: Tensor, ids: Tensor) -> Tensor:
+        """(N, D), ids -> float64 like the ids: `Quantizer.excess`, of rows."""
+        least = self.distance(rows, self.find(rows))
+        # Without its sign: a code that is nearer, and yet may not be chosen, is off as well.
+        apart = (self.distance(rows, ids) - least).abs()
+        return torch.where(apart == 0, 0, apart / least)
+
     def losses(self, e: Tensor, q: Tensor) -> dict[str, Tensor]:
         """Compared rows and their codes (N, D) -> the unweighted losses."""
         return {"commit": F.mse_loss(e, q.detach())}
@@ -233,6 +259,15 @@ class RowQuantizer(Quantizer):
     def margin(self, z: Tensor) -> Tensor:
         """See `Quantizer.margin`."""
         return self._each(self.clearance, z)
+
+    @torch.no_grad()
+    def excess(self, z: Tensor, codes: Tensor) -> Tensor:
+        """See `Quantizer.excess`."""
+        self.check_latents(z)
+        self.check_codes(codes)
+        with torch.autocast(z.device.type, enabled=False):
+            ids = codes.long().flatten(0, z.ndim - 2)
+            return self.farther(to_rows(z).float(), ids).view(codes.shape)
 
     def _each(self, what: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
         self.check_latents(z)

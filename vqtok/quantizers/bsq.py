@@ -12,6 +12,7 @@ from vqtok.errors import ConfigError
 from vqtok.estimators import Loss
 from vqtok.quantizers import QUANTIZERS, RowQuantizer, to_rows
 from vqtok.quantizers.lfq import bit_entropy, bits_of, ids_of
+from vqtok.search import float64
 from vqtok.types import Quantized
 
 __all__ = ["BinarySphericalQuantizer"]
@@ -92,6 +93,12 @@ class BinarySphericalQuantizer(RowQuantizer):
     def compared(self, rows: Tensor) -> Tensor:
         """See `RowQuantizer.compared`."""
         return F.normalize(rows, dim=1)
+
+    def distance(self, rows: Tensor, ids: Tensor) -> Tensor:
+        """See `RowQuantizer.distance`; where a token has several ids, each by its own bits."""
+        apart = float64(self.compared(rows)) - float64(self.look_up(ids))
+        each: Tensor = apart.unflatten(1, (-1, self.bits)).norm(dim=2)
+        return each.view(ids.shape)
 
     def forward(
         self, z: Tensor, *, loss: Loss | None = None, generator: torch.Generator | None = None

@@ -14,7 +14,7 @@ from vqtok.errors import ConfigError, did_you_mean
 from vqtok.quantizers import RowQuantizer
 from vqtok.search import float64, nearest
 
-__all__ = ["STARTS", "Codebook", "TableQuantizer", "margins"]
+__all__ = ["STARTS", "Codebook", "TableQuantizer", "lack", "margins"]
 
 STARTS = ("data", "kaiming", "uniform", "normal")
 # A direction has the length 1, unless it is that of a vector of next to no length.
@@ -30,20 +30,30 @@ class Codebook(nn.Embedding):
         super().__init__(codebook_size, dim)
         self.cosine = cosine
 
-    def forward(self, x: Tensor, margin: bool = False) -> Tensor:
-        """Vectors (N, D) -> ids (N,), or their margins (N,); ids (N,) -> vectors (N, D)."""
+    def forward(self, x: Tensor, margin: bool = False, to: Tensor | None = None) -> Tensor:
+        """Vectors (N, D) -> ids (N,), or their margins (N,); ids (N,) -> vectors (N, D).
+
+        Vectors with the ids `to` (N,) -> their distances from these codes (N,), float64.
+        """
         with torch.autocast(x.device.type, enabled=False):
             table = self.table()
             if not x.is_floating_point():
                 return F.embedding(x, table)
+            if to is not None:
+                return self.apart(x, table, to)
             if self.cosine:
-                table, owner = self._with_direction(table)
+                table, owner = self.with_direction(table)
                 ids = owner[nearest(x, table)]
             else:
                 ids = nearest(x, table)
             return margins(x, table, ids) if margin else ids
 
-    def _with_direction(self, table: Tensor) -> tuple[Tensor, Tensor]:
+    def apart(self, x: Tensor, table: Tensor, ids: Tensor) -> Tensor:
+        """Vectors (N, D), codes (K, D), ids (N,) -> distances (N,), float64."""
+        apart: Tensor = (float64(x) - float64(table[ids])).norm(dim=1)
+        return apart
+
+    def with_direction(self, table: Tensor) -> tuple[Tensor, Tensor]:
         """(K, D), (K,): codes to be compared with, and whose each is.
 
         A running mean that nothing comes to fades to zero, which has no direction: yet it would
@@ -92,6 +102,11 @@ class TableQuantizer(RowQuantizer):
         vectors: Tensor = self.embedding(ids)
         return vectors
 
+    def distance(self, rows: Tensor, ids: Tensor) -> Tensor:
+        """See `RowQuantizer.distance`."""
+        apart: Tensor = self.embedding(self.compared(rows), to=ids)
+        return apart
+
     def clearance(self, rows: Tensor) -> Tensor:
         """See `RowQuantizer.clearance`."""
         far: Tensor = self.embedding(self.compared(rows), margin=True)
@@ -101,6 +116,19 @@ class TableQuantizer(RowQuantizer):
     def compared(self, rows: Tensor) -> Tensor:
         """See `RowQuantizer.compared`."""
         return F.normalize(rows, dim=-1) if self.embedding.cosine else rows
+
+
+def lack(rows: Tensor, weight: Tensor, bias: Tensor, ids: Tensor) -> Tensor:
+    """Rows (N, D), linear scores of codes (K, D) and (K,), ids (N,) -> (N,), float64.
+
+    The root of what a score lacks of the most that any code's could be, |e| max|w| + max b. Where
+    codes are as long as each other and there is no bias, it is in proportion to the distance of
+    directions; for others it is the same of points that are lifted onto one sphere.
+    """
+    e, own = float64(rows), float64(weight[ids])
+    most = e.norm(dim=1) * float64(weight).norm(dim=1).max() + float64(bias).max()
+    found: Tensor = (most - (e * own).sum(1) - float64(bias[ids])).clamp(min=0).sqrt()
+    return found
 
 
 def margins(vectors: Tensor, codes: Tensor, ids: Tensor, free: int | None = None) -> Tensor:

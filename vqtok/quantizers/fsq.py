@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vqtok.errors import ConfigError
 from vqtok.quantizers import QUANTIZERS, RowQuantizer
+from vqtok.search import float64
 
 __all__ = ["FiniteScalarQuantizer"]
 
@@ -58,6 +59,10 @@ class FiniteScalarQuantizer(RowQuantizer):
         """See `RowQuantizer.compared`: bounded to (-1, 1) or, for even levels, a step less."""
         half, offset, shift = self._constants(rows, *zip(*map(_bounds, self.levels), strict=True))
         return (torch.tanh(rows + shift) * half - offset) / self._half_widths(rows)
+
+    def distance(self, rows: Tensor, ids: Tensor) -> Tensor:
+        """See `RowQuantizer.distance`; tanh in float64, or its last bits would count."""
+        return super().distance(float64(rows), ids)
 
     def find(self, rows: Tensor) -> Tensor:
         """See `RowQuantizer.find`.

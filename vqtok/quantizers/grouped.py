@@ -100,6 +100,13 @@ class GroupedQuantizer(Quantizer):
         self.check_latents(z)
         return torch.stack([part.margin(own) for part, own in self._pairs(z)]).amin(0)
 
+    def excess(self, z: Tensor, codes: Tensor) -> Tensor:
+        """See `Quantizer.excess`: each group by its own share of the dimensions."""
+        self.check_latents(z)
+        self.check_codes(codes)
+        pairs = zip(self._pairs(z), codes.unbind(-1), strict=True)
+        return torch.stack([part.excess(own, ids) for (part, own), ids in pairs], -1)
+
     def total_loss(self, losses: dict[str, Tensor]) -> Tensor:
         """See `Quantizer.total_loss`."""
         return self._quantizers()[0].total_loss(losses)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from vqtok.errors import ConfigError
 from vqtok.estimators import Loss
 from vqtok.quantizers import QUANTIZERS, RowQuantizer, to_grid, to_rows
-from vqtok.quantizers.codebook import margins
+from vqtok.quantizers.codebook import lack, margins
 from vqtok.search import float64, nearest
 from vqtok.types import Quantized
 
@@ -22,9 +22,16 @@ __all__ = ["GumbelQuantizer", "Mixtures", "Scores"]
 class Scores(nn.Linear):
     """K linear scores of a vector. Reads its weights in its own forward alone, as `Codebook`."""
 
-    def forward(self, rows: Tensor, find: bool = False, margin: bool = False) -> Tensor:
-        """(N, D) -> scores (N, K), or the ids (N,) of the highest, or these ids' margins (N,)."""
+    def forward(
+        self, rows: Tensor, find: bool = False, margin: bool = False, to: Tensor | None = None
+    ) -> Tensor:
+        """(N, D) -> scores (N, K), or the ids (N,) of the highest, or these ids' margins (N,).
+
+        With the ids `to` (N,) what their scores lack (N,), float64.
+        """
         with torch.autocast(rows.device.type, enabled=False):
+            if to is not None:
+                return lack(rows, self.weight, self.bias, to)
             if not (find or margin):
                 return F.linear(rows, self.weight.float(), self.bias.float())
             points, table = F.pad(rows, (0, 1)), self.as_points()
@@ -132,6 +139,11 @@ class GumbelQuantizer(RowQuantizer):
         """See `RowQuantizer.look_up`."""
         vectors: Tensor = self.embedding(ids)
         return vectors
+
+    def distance(self, rows: Tensor, ids: Tensor) -> Tensor:
+        """See `RowQuantizer.distance`."""
+        apart: Tensor = self.proj(rows, to=ids)
+        return apart
 
     def clearance(self, rows: Tensor) -> Tensor:
         """See `RowQuantizer.clearance`."""

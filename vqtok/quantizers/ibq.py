@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from vqtok.errors import ConfigError
 from vqtok.estimators import Loss
 from vqtok.quantizers import QUANTIZERS, to_grid, to_rows
-from vqtok.quantizers.codebook import MARGIN_BLOCK, Codebook, TableQuantizer
+from vqtok.quantizers.codebook import MARGIN_BLOCK, Codebook, TableQuantizer, lack
 from vqtok.search import float64, highest
 from vqtok.types import Quantized
 
@@ -40,7 +40,13 @@ class Mixed(NamedTuple):
 class ScoredCodebook(Codebook):
     """K codes of D dimensions, of which a vector's is the one with the highest inner product."""
 
-    def forward(self, x: Tensor, margin: bool = False, temperature: float | None = None) -> Any:
+    def forward(
+        self,
+        x: Tensor,
+        margin: bool = False,
+        to: Tensor | None = None,
+        temperature: float | None = None,
+    ) -> Any:
         """As `Codebook.forward`; with a `temperature` of the entropy, rows (N, D) -> `Mixed`."""
         with torch.autocast(x.device.type, enabled=False):
             table = self.table()
@@ -48,6 +54,8 @@ class ScoredCodebook(Codebook):
                 return F.embedding(x, table)
             if temperature is not None:
                 return mix(x, table, temperature)
+            if to is not None:
+                return lack(x, table, table.new_zeros(len(table)), to)
             ids = highest(x, table)
             return product_margins(x, table, ids) if margin else ids
 

@@ -54,12 +54,14 @@ class Phi(nn.Conv2d):
 class Directions(Codebook):
     """K codes that are found by their directions, and keep their lengths."""
 
-    def forward(self, x: Tensor, margin: bool = False) -> Tensor:
+    def forward(self, x: Tensor, margin: bool = False, to: Tensor | None = None) -> Tensor:
         """See `Codebook.forward`."""
         if not x.is_floating_point():
             return super().forward(x)
         with torch.autocast(x.device.type, enabled=False):
             rows, codes = F.normalize(x.float(), dim=-1), F.normalize(self.table(), dim=-1)
+            if to is not None:
+                return self.apart(rows, codes, to)
             ids = nearest(rows, codes)
             # The cells of directions are cones: they widen with the distance from the origin.
             return margins(rows, codes, ids) * x.norm(dim=1) if margin else ids
@@ -217,6 +219,20 @@ class MultiscaleQuantizer(Quantizer):
                 least = margins[-1].amin(1, keepdim=True)
         return torch.cat(margins, 1)
 
+    @torch.no_grad()
+    def excess(self, z: Tensor, codes: Tensor) -> Tensor:
+        """See `Quantizer.excess`."""
+        self.check_latents(z)
+        self.check_codes(codes)
+        areas = _areas(self.scales_of(self._grid(codes.shape[1], z.shape[2:])))
+        with torch.autocast(z.device.type, enabled=False):
+            scales = self.descend(z, codes.long().split(areas, 1))
+            found = [
+                self.table.farther(rows.flatten(0, 1), ids.flatten()).view(ids.shape)
+                for rows, ids, _ in scales
+            ]
+        return torch.cat(found, 1)
+
     def step(self, sums: CodeSums, generator: torch.Generator | None = None) -> None:
         """See `Quantizer.step`."""
         self.table.step(sums, generator)
@@ -240,8 +256,10 @@ class MultiscaleQuantizer(Quantizer):
             losses["codebook"] = mean([F.mse_loss(total, e.detach()) for total in totals])
         return losses
 
-    def descend(self, z: Tensor) -> Iterator[Scale]:
+    def descend(self, z: Tensor, codes: Sequence[Tensor] = ()) -> Iterator[Scale]:
         """(B, D, h, w) -> the scales, from coarse to fine.
+
+        With the `codes` of the scales, (B, n) each, they are subtracted in place of the nearest.
 
         In float64: products in float32 round otherwise with another batch or machine, and here
         each id depends on all those before it.
@@ -252,7 +270,8 @@ class MultiscaleQuantizer(Quantizer):
         for number, scale in enumerate(scales):
             seen = rest if number == len(scales) - 1 else area(rest, scale)
             rows = seen.flatten(2).mT.to(z.device, torch.float32)
-            ids = self.table.find(rows.flatten(0, 1)).view(rows.shape[:2])
+            own = codes[number] if codes else self.table.find(rows.flatten(0, 1))
+            ids = own.view(rows.shape[:2])
             part = self._part(number, ids, scale, grid)
             rest = rest - part.detach()
             total = part if total is None else total + part

@@ -110,6 +110,20 @@ class ResidualQuantizer(Quantizer):
             far = torch.stack([stage.quantizer.clearance(stage.rest) for stage in stages])
             return far.amin(0).view(z.shape[0], *z.shape[2:])
 
+    @torch.no_grad()
+    def excess(self, z: Tensor, codes: Tensor) -> Tensor:
+        """See `Quantizer.excess`."""
+        self.check_latents(z)
+        self.check_codes(codes)
+        with torch.autocast(z.device.type, enabled=False):
+            rest, found = to_rows(z).float(), []
+            for quantizer, ids in zip(
+                self._quantizers(), codes.long().flatten(0, -2).unbind(-1), strict=True
+            ):
+                found.append(quantizer.farther(rest, ids))
+                rest = rest - quantizer.look_up(ids)
+        return torch.stack(found, -1).view(codes.shape)
+
     def total_loss(self, losses: dict[str, Tensor]) -> Tensor:
         """See `Quantizer.total_loss`."""
         return self.first.total_loss(losses)
