@@ -63,11 +63,12 @@ def bare_rate(options: argparse.Namespace) -> float:
     from vqtok.serve.items import Item
     from vqtok.serve.load import Load
     from vqtok.serve.slab import Op
+    from vqtok.wanted import Wanted
 
     torch.set_num_threads(1)  # as the server has it here
     engine = Load(
         name="bare",
-        tokenizer=options.tokenizer,
+        wanted=Wanted(name=options.tokenizer),
         size=options.size,
         precision=options.precision,
         max_batch=options.batch,

@@ -30,6 +30,8 @@ from vqtok.preprocess import Preprocess
 from vqtok.serve.facts import Facts
 from vqtok.serve.items import Item, Parts
 from vqtok.serve.slab import Op
+from vqtok.serve.streams import Passage
+from vqtok.traits import Traits
 from vqtok.types import Fingerprint
 
 SIZE, STRIDE, BATCH, DECODERS = 256, 16, 16, 2
@@ -173,6 +175,9 @@ class Reader:
     def run(self, op: Op, items: Sequence[Item], beat: Callable[[], None]) -> list[Parts]:
         return [{"codes": codes} for codes in predict([item.parts["pixels"] for item in items])]
 
+    def passage(self, op: Op) -> Passage:
+        raise NotImplementedError
+
 
 def vqtok(port: int) -> None:
     from vqtok.serve.layers import flags, resolve
@@ -193,11 +198,7 @@ def facts_of(name: str) -> Facts:
         fingerprint=Fingerprint(*("0" * 64,) * 4),
         precision="ieee32",
         preprocess=Preprocess(policy="center", size=SIZE, stride=STRIDE),
-        codebook_size=1 << 14,
-        depth=0,
-        axes=2,
-        stride=(STRIDE, STRIDE),
-        grid=(SIZE // STRIDE,) * 2,
+        traits=Traits(codebook_size=1 << 14, depth=0, axes=2, stride=(STRIDE, STRIDE)),
     )
 
 

@@ -10,7 +10,9 @@ import numpy.typing as npt
 
 from vqtok.serve.facts import Facts
 from vqtok.serve.items import Item, Parts, codes_of, parts_of, quiet
+from vqtok.serve.passages import passage_of
 from vqtok.serve.slab import Op
+from vqtok.serve.streams import Passage
 from vqtok.types import Codec, Codes
 
 __all__ = ["ClipRunner"]
@@ -35,13 +37,17 @@ class ClipRunner:
         """There and back, once with a picture and once with a clip of two tokens."""
         settings, stride = self.facts.preprocess, self.facts.preprocess.stride
         sides = (8 * stride, 8 * stride) if settings.keeps_size else settings.sides
-        for count in (1, 1 + self.facts.stride[0]):
+        for count in (1, 1 + self.facts.traits.stride[0]):
             size = (count, *sides)
             self.run(Op.RECONSTRUCT, [Item({"pixels": np.zeros((*size, 3), np.uint8)}, size)])
 
     def run(self, op: Op, items: Sequence[Item]) -> list[Parts]:
         """See `Engine.run`."""
         return [self._work[op](item) for item in items]
+
+    def passage(self, op: Op) -> Passage:
+        """See `Engine.passage`."""
+        return passage_of(self._codec, self.facts, op)
 
     # --- one kind of work each ----------------------------------------------------------------
 
@@ -54,7 +60,7 @@ class ClipRunner:
 
     def _decode(self, item: Item) -> Parts:
         ids = item.parts["codes"]
-        if ids.ndim == 2 + bool(self.facts.depth):
+        if ids.ndim == 2 + bool(self.facts.traits.depth):
             ids = ids[None]
         return {"pixels": self._pixels(codes_of(self.facts, ids[None], [item]), item)}
 

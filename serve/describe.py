@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from vqtok.serve.facts import UNCHECKED, Facts
-from vqtok.types import code_dtype
+from vqtok.types import LatentCodec, code_dtype
 
 if TYPE_CHECKING:
     from vqtok.tokenizer import VisualTokenizer
@@ -21,9 +22,9 @@ def describe(tok: VisualTokenizer, name: str, tokenizer: str, *, check: str = UN
     from vqtok import __version__
 
     code_dtype(tok.codebook_size)
-    model = tok.model
-    quantize: Any = model.quantize
-    grids = _grids(tok)
+    traits = tok.codec.traits
+    if not isinstance(tok.codec, LatentCodec):
+        traits = replace(traits, latent_channels=None)
     return Facts(
         name=name,
         tokenizer=tokenizer,
@@ -31,27 +32,6 @@ def describe(tok: VisualTokenizer, name: str, tokenizer: str, *, check: str = UN
         fingerprint=tok.fingerprint,
         precision=tok.precision,
         preprocess=tok.settings,
-        codebook_size=tok.codebook_size,
-        depth=quantize.depth,
-        axes=model.code_axes,
-        stride=tuple(model.stride),
-        only_size=model.only_size,
-        grid=grids[0],
-        latent_grid=grids[1],
-        latent_channels=quantize.dim,
-        scale_sides=tuple(quantize.scales) if tok.is_multiscale else (),
-        causal=model.causal,
-        window=model.window if tok.is_video else None,
+        traits=traits,
         check=check,
     )
-
-
-def _grids(tok: VisualTokenizer) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
-    """Of codes and of vectors, where all pictures come to one size."""
-    if tok.settings.keeps_size:
-        return None, None
-    frames = (tok.plan_frames(1).padded,) if tok.is_video else ()
-    latents = tuple(tok.model.grid_of((*frames, *tok.settings.sides)))
-    quantize = tok.model.quantize
-    codes = tuple(quantize.codes_shape(latents))
-    return (codes[:-1] if quantize.depth else codes), latents

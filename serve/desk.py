@@ -8,16 +8,16 @@ import math
 import os
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
-
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any
 
 from vqtok.errors import InputError
 from vqtok.serve.board import watch_exit
 from vqtok.serve.line import Answered, Line, Question, Said
-from vqtok.serve.outcomes import Broken, Busy, Deadly, EngineError, Late, Lost, Refused
+from vqtok.serve.outcomes import Broken, Busy, Deadly, EngineError, Late, Lost, Refused, Severed
 from vqtok.serve.peer import Peer
-from vqtok.serve.slab import FREE, GONE, HELD, QUEUED, TAKEN, Head, Op, Slot
+from vqtok.serve.slab import FREE, GONE, HELD, QUEUED, TAKEN, Head, Op
+from vqtok.serve.streams import SEVERED, Streams
+from vqtok.serve.tickets import Answer, Ticket
 
 if TYPE_CHECKING:
     from vqtok.serve.facts import Facts
@@ -32,69 +32,18 @@ SHARE = 4
 TOO_LATE = "the answer was not there in time"
 
 
-class Answer(NamedTuple):
-    """What came of a picture.
-
-    parts   by name; views into the slot, which end with the ticket
-    size    as it was handed in
-    queued  seconds from handing in to the device; ran: seconds of its batch there
-    batch   how many pictures went through together
-    """
-
-    parts: dict[str, npt.NDArray[Any]]
-    size: tuple[int, ...]
-    queued: float
-    ran: float
-    batch: int
-
-
-class Ticket:
-    """A slot that somebody has, until `deadline`. It is a context manager, and must be closed."""
-
-    def __init__(self, desk: Desk, slot: Slot, deadline: float, waited: bool) -> None:
-        self.desk, self.slot, self.deadline, self.waited = desk, slot, deadline, waited
-        self.weight = 0
-        self.uid = self.attempt = self.deaths = 0
-        self.sent = 0.0
-        self.worker: int | None = None  # that has the slot, or will read of it
-        self.left = False
-        self.future: asyncio.Future[Answer] | None = None
-
-    async def run(self, op: Op, size: tuple[int, ...]) -> Answer:
-        """Have a worker do `op` with the parts that were put into the slot, and wait for it.
-
-        size  (h, w) or (t, h, w) of the picture or clip; zeros where it isn't known
-        """
-        return await self.desk.submit(self, op, size)
-
-    def abandon(self) -> None:
-        """Nobody waits any more: a worker that has not begun skips it; `run` is cancelled."""
-        if self.future is not None:
-            self.future.cancel()
-        self.close()
-
-    def close(self) -> None:
-        """Give the slot back; it is free once no worker can touch it any more."""
-        if not self.left:
-            self.left = True
-            self.desk.leave(self)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-
 class Desk:
     """The slots of one API process for one model; everything happens on its event loop.
 
     line     of the model
     number   of the desk, from 0 on; an API process each
     timeout  seconds that a ticket has, where nothing else is said
+    streams  how many clips longer than a slot may be under way at once
     """
 
-    def __init__(self, line: Line, number: int, facts: Facts, *, timeout: float = 30.0) -> None:
+    def __init__(
+        self, line: Line, number: int, facts: Facts, *, timeout: float = 30.0, streams: int = 2
+    ) -> None:
         self.line, self.number, self.facts, self.timeout = line, number, facts, timeout
         kinds = range(len(line.slab.kinds))
         self._free = [list(line.slab.slots_of(number, kind)) for kind in kinds]
@@ -108,6 +57,7 @@ class Desk:
         # Each desk begins with another one: none knows what the others have asked.
         first = number % line.workers
         self._turn = [*self._peers[first:], *self._peers[:first]]
+        self.streams = Streams(streams)
         self._lost: str | None = None
         self._uids = itertools.count(1)
         self._came = asyncio.Event()
@@ -205,11 +155,14 @@ class Desk:
             raise InputError("a ticket runs one question at a time, and none once it is closed")
         if self._lost is not None:
             raise Lost(self._lost)
+        if ticket.stream is not None:
+            ticket.stream.check()
         loop = asyncio.get_running_loop()
         ticket.uid, ticket.attempt, ticket.deaths = next(self._uids), 1, 0
         ticket.sent = time.monotonic()
         ticket.future = loop.create_future()
-        ticket.weight = math.prod(size) or ticket.slot.given.capacity // 3
+        known = ticket.stream is None  # else it may be the size of a whole clip
+        ticket.weight = (known and math.prod(size)) or ticket.slot.given.capacity // 3
         ticket.slot.head = Head(ticket.uid, 1, op, size)
         self._asked[ticket.uid] = ticket
         timer = loop.call_later(ticket.deadline - ticket.sent, self._overdue, ticket)
@@ -240,7 +193,7 @@ class Desk:
         slot.clear()
         slot.state = HELD
         if waited:
-            self._waited[self.line.slab.kind_of(index)] += 1
+            self._waited[slot.kind] += 1
         return Ticket(self, slot, deadline, waited)
 
     def _release(self, ticket: Ticket) -> None:
@@ -249,8 +202,7 @@ class Desk:
         Who has waited comes first until all of them have their share, and never has more: neither
         long requests nor many short ones keep the other kind out.
         """
-        index = ticket.slot.index
-        kind = self.line.slab.kind_of(index)
+        index, kind = ticket.slot.index, ticket.slot.kind
         if kind:
             self.line.slab.give_back(index)
         ticket.slot.state = FREE
@@ -268,15 +220,26 @@ class Desk:
 
     def _send(self, ticket: Ticket) -> None:
         """To the worker with the least to do; once one is up where none is."""
-        up = [peer for peer in self._turn if peer.generation]
         ticket.slot.state = QUEUED
+        if ticket.stream is not None and ticket.stream.peer is not None and ticket.stream.step:
+            self._ask(ticket, ticket.stream.peer)
+            return
+        up = [peer for peer in self._turn if peer.generation]
         if not up:
             self._unsent[ticket.uid] = ticket
             return
-        peer = min(up, key=_load)
+        self._ask(ticket, min(up, key=_load))
+
+    def _ask(self, ticket: Ticket, peer: Peer) -> None:
         ticket.worker = peer.worker
         which = (ticket.uid, ticket.attempt, peer.generation, ticket.slot.index)
-        peer.ask(Question(*which, ticket.deaths, ticket.sent, ticket.deadline), ticket.weight)
+        if (stream := ticket.stream) is None:
+            question = Question(*which, ticket.deaths, ticket.sent, ticket.deadline)
+        else:
+            stream.peer, stream.generation = peer, peer.generation
+            chunk = (stream.number, stream.step, stream.last)
+            question = Question(*which, 1, ticket.sent, ticket.deadline, *chunk)
+        peer.ask(question, ticket.weight)
 
     def _send_unsent(self) -> None:
         waiting, self._unsent = self._unsent, {}
@@ -373,6 +336,10 @@ class Desk:
         if ticket.left:
             del self._asked[ticket.uid]
             self._release(ticket)
+        elif ticket.stream is not None and ticket.stream.step:
+            del self._asked[ticket.uid]
+            ticket.slot.state = HELD
+            _fail(ticket.future, Severed(SEVERED))
         elif ticket.deaths >= TRIES:
             del self._asked[ticket.uid]
             ticket.slot.state = HELD

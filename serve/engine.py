@@ -9,7 +9,7 @@ codes, latents and pixels are equal bit for bit whatever came along with it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from vqtok.errors import ConfigError, InputError, did_you_mean
 from vqtok.serve.clips import ClipRunner
@@ -18,9 +18,11 @@ from vqtok.serve.facts import Facts
 from vqtok.serve.items import Item, Parts, quiet
 from vqtok.serve.pictures import PictureRunner
 from vqtok.serve.slab import Op
+from vqtok.serve.streams import Passage
 
 if TYPE_CHECKING:
     from vqtok.tokenizer import VisualTokenizer
+    from vqtok.types import Codec
 
 __all__ = ["PADDINGS", "Engine", "Item", "Parts", "TokenizerEngine"]
 
@@ -47,6 +49,10 @@ class Engine(Protocol):
         beat  to be called now and then while it takes long. It raises where nobody waits any more,
               which is to be let through
         """
+        ...
+
+    def passage(self, op: Op) -> Passage:
+        """For one clip that is longer than a slot, and comes chunk by chunk."""
         ...
 
 
@@ -84,7 +90,7 @@ class TokenizerEngine:
         self._gives_latents = hasattr(tok.codec, "decode_latents")
         self._runner = (
             ClipRunner(tok.codec, self.facts)
-            if self.facts.is_video
+            if self.facts.traits.is_video
             else PictureRunner(tok.codec, self.facts, padding, max_batch, gpu)
         )
 
@@ -102,13 +108,22 @@ class TokenizerEngine:
     def run(self, op: Op, items: Sequence[Item], beat: Callable[[], None] = quiet) -> list[Parts]:
         """See `Engine.run`."""
         self._runner.beat = beat
+        self._check(op)
+        return self._runner.run(op, items)
+
+    def passage(self, op: Op) -> Passage:
+        """See `Engine.passage`."""
+        self._check(op)
+        if not isinstance(self._runner, ClipRunner):
+            raise InputError(f"{self.facts.name} takes pictures, of which none is a stream")
+        return self._runner.passage(op)
+
+    def _check(self, op: Op) -> None:
         if op in (Op.LATENTS, Op.DECODE_LATENTS) and not self._gives_latents:
             raise InputError(
                 f"{self.facts.name} does not run on torch here, and has codes but no latents"
             )
-        return self._runner.run(op, items)
 
 
-def _is_on_gpu(codec: Any) -> bool:
-    model = getattr(codec, "model", None)
-    return model is not None and model.device.type == "cuda"
+def _is_on_gpu(codec: Codec) -> bool:
+    return str(codec.device).startswith("cuda")

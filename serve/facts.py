@@ -14,38 +14,29 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vqtok.errors import CodesError, ImageError, InputError, LoadError
-from vqtok.frames import FramePlan, plan_frames
+from vqtok.errors import CodesError, LoadError
 from vqtok.preprocess import Preprocess
 from vqtok.serve import room
 from vqtok.serve.room import Limits
-from vqtok.strides import Scales, by, check_codes, check_sizes, grid_of, share, size_of
-from vqtok.types import Codes, Fingerprint, axes_text, code_dtype
+from vqtok.strides import Scales
+from vqtok.traits import Traits, check_codes, check_sizes
+from vqtok.types import Codes, Fingerprint
+from vqtok.verdicts import ProbeResult
 
 __all__ = ["UNCHECKED", "Facts", "Limits"]
 
-UNCHECKED = "unchecked"
+UNCHECKED = ProbeResult("unchecked").summary
 
 
 @dataclass(frozen=True)
 class Facts:
     """One tokenizer as it is served. Frozen, picklable, and JSON by `to_dict`.
 
-    name             in paths
-    tokenizer        as whoever started the server named it
-    version          of vqtok
-    codebook_size    K
-    depth            Q, the codes of a token, or 0 where ids have no such axis
-    axes             of one picture's or clip's codes, without that of several a token
-    stride           pixels a token: (h, w), or (t, h, w) of clips
-    only_size        height and width where the model takes no other
-    grid             of the codes of a picture, where preprocessing brings all to one size: (h, w),
-                     (1, h, w) where it is a clip of one frame, (L,) of a sequence. None else
-    latent_grid      likewise of the vectors before quantization
-    latent_channels  D of those; None where the model does not give them
-    scale_sides      of codes from coarse to fine, the sides of the grid that it is trained on
-    causal, window   how frames become tokens: see `vqtok.frames.plan_frames`
-    check            what its probe said when it was loaded: "exact", "near ties (2)", ...
+    name       in paths
+    tokenizer  as whoever started the server named it
+    version    of vqtok
+    traits     of its model, whose `latent_channels` is None where the server gives no latents
+    check      what its probe said when it was loaded: "exact", "near ties (2)", ...
     """
 
     name: str
@@ -54,73 +45,23 @@ class Facts:
     fingerprint: Fingerprint
     precision: str
     preprocess: Preprocess
-    codebook_size: int
-    depth: int
-    axes: int
-    stride: tuple[int, ...]
-    only_size: tuple[int, int] | None = None
-    grid: tuple[int, ...] | None = None
-    latent_grid: tuple[int, ...] | None = None
-    latent_channels: int | None = None
-    scale_sides: tuple[int, ...] = ()
-    causal: bool = False
-    window: int | None = None
+    traits: Traits
     check: str = UNCHECKED
 
     @property
-    def is_video(self) -> bool:
-        """Whether it takes clips; a picture is a clip of one frame then."""
-        return len(self.stride) == 3
+    def latent_grid(self) -> tuple[int, ...] | None:
+        """Of the vectors of a picture, where preprocessing brings all to one size; None else.
+
+        (h, w), (1, h, w) where it is a clip of one frame, (L,) of a sequence.
+        """
+        size = self._one_size()
+        return None if size is None else self.traits.latent_grid_of(size)
 
     @property
-    def is_multiscale(self) -> bool:
-        """Whether the codes of several grids follow each other, coarse to fine."""
-        return bool(self.scale_sides)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Of codes in slots and on the wire."""
-        return code_dtype(self.codebook_size)
-
-    @property
-    def frames(self) -> int:
-        """Frames that a clip of one token stands for; 1 of pictures."""
-        return self.plan_frames(1).padded if self.is_video else 1
-
-    # --- sizes and grids --------------------------------------------------------------------
-
-    def plan_frames(self, count: int) -> FramePlan:
-        """What becomes of so many frames."""
-        if not self.is_video:
-            raise InputError(f"{self.name} takes pictures, which have no frames to plan")
-        return plan_frames(count, self.stride[0], causal=self.causal, window=self.window)
-
-    def latent_grid_of(self, size: Sequence[int]) -> tuple[int, ...]:
-        """Pixels (H, W) or (T, H, W) -> the grid of vectors; `ImageError` where they do not fit."""
-        if self.only_size is not None:
-            return self._only_grid(tuple(size))
-        return grid_of(size, self.stride, causal=self.causal)
-
-    def grid_of(self, size: Sequence[int]) -> tuple[int, ...]:
-        """Pixels (H, W) or (T, H, W) -> the shape of their codes, without the axis Q."""
-        grid = self.latent_grid_of(size)
-        return (_length(self.scales_of(grid)),) if self.is_multiscale else grid
-
-    def size_of(self, grid: Sequence[int]) -> tuple[int, ...]:
-        """The grid of vectors -> the pixels that it stands for."""
-        if self.only_size is None:
-            return size_of(grid, self.stride, causal=self.causal)
-        if tuple(grid) != self.grid:
-            raise CodesError(f"a picture has {by(self.grid or ())} codes here; got {by(grid)}")
-        return self.only_size
-
-    def scales_of(self, grid: Sequence[int]) -> Scales:
-        """Height and width of each scale of a grid of vectors, coarse to fine; () of one scale."""
-        whole = self.scale_sides[-1:]
-        return tuple(
-            (max(1, share(grid[0], side, whole[0])), max(1, share(grid[1], side, whole[0])))
-            for side in self.scale_sides
-        )
+    def grid(self) -> tuple[int, ...] | None:
+        """Of its codes, likewise; those of several scales are a sequence."""
+        size = self._one_size()
+        return None if size is None else self.traits.grid_of(size)
 
     # --- codes ------------------------------------------------------------------------------
 
@@ -142,9 +83,10 @@ class Facts:
         codebook  the print of the codebook that they name, or "" where they name none
         """
         ids = self._shaped(np.asarray(ids))
-        sides = 3 if self.is_video else 2
+        traits = self.traits
+        sides = len(traits.stride)
         shown = np.zeros((1, sides), np.int32) if size is None else np.array([size], np.int32)
-        found = Codes(ids[None], shown, self.codebook_size, codebook, self.depth, scales)
+        found = Codes(ids[None], shown, traits.codebook_size, codebook, traits.depth, scales)
         self.check_codes(found)
         return self.scaled(found)
 
@@ -155,34 +97,31 @@ class Facts:
         """
         sizes = self._with_frames(codes.sizes)
         whole = codes if sizes is codes.sizes else replace(codes, sizes=sizes)
-        check_codes(whole, self.fingerprint, self, self)
-        self._check_axes(codes.ids.shape[1:])
-        if self.only_size is not None and codes.grid != self.grid:
-            raise CodesError(
-                f"a picture has {by(self.grid or ())} codes here; got {by(codes.grid)}"
-            )
+        check_codes(whole, self.fingerprint, self.traits)
+        self.traits.check_shape(codes.ids.shape[1:])
 
     def check_size(self, grid: Sequence[int], size: Sequence[int]) -> None:
         """Raises where vectors of a grid do not stand for pixels of that size; () is not known."""
         if not size:
             return
         sizes = self._with_frames(np.array([size], np.int32))
-        check_sizes(self, Codes(np.zeros((1, *grid), np.uint8), sizes, 1))
+        check_sizes(Codes(np.zeros((1, *grid), np.uint8), sizes, 1), self.traits)
 
     def scaled(self, codes: Codes) -> Codes:
         """Codes of several scales that do not say which, with those of the one size."""
-        if not self.is_multiscale or codes.scales:
+        if not self.traits.is_multiscale or codes.scales:
             return codes
-        if self.latent_grid is None:
+        grid = self.latent_grid
+        if grid is None:
             raise CodesError(
                 "codes of several scales do not tell their grid, and pictures of this tokenizer "
                 "have several sizes; pass the scales"
             )
-        return replace(codes, scales=self.scales_of(self.latent_grid))
+        return replace(codes, scales=self.traits.scales_of(grid))
 
     def decoded_size(self, codes: Codes) -> tuple[int, ...]:
         """The pixels that decoding these makes of each picture or clip, before they are cut."""
-        return self.size_of(codes.scales[-1] if codes.scales else codes.grid)
+        return self.traits.size_of(codes.scales[-1] if codes.scales else codes.grid)
 
     # --- slots ------------------------------------------------------------------------------
 
@@ -194,6 +133,10 @@ class Facts:
         """See `vqtok.serve.room`."""
         return room.slot_kind(self, size, limits)
 
+    def chunk_frames(self, limits: Limits) -> int:
+        """See `vqtok.serve.room`."""
+        return room.chunk_frames(self, limits)
+
     def largest_area(self, limits: Limits) -> int:
         """See `vqtok.serve.room`."""
         return room.largest_area(self, limits)
@@ -201,29 +144,40 @@ class Facts:
     # --- JSON -------------------------------------------------------------------------------
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON; `from_dict` reads it."""
-        found = {field.name: getattr(self, field.name) for field in fields(self)}
-        return found | {
+        """For JSON, where traits stand beside the rest; `from_dict` reads it."""
+        traits = self.traits.to_dict()
+        traits.pop("only_grid")  # which is the grid of all pictures
+        return {
+            "name": self.name,
+            "tokenizer": self.tokenizer,
+            "version": self.version,
             "fingerprint": self.fingerprint.to_dict(),
+            "precision": self.precision,
             "preprocess": self.preprocess.model_dump(mode="json"),
-            "is_video": self.is_video,
-            "is_multiscale": self.is_multiscale,
-            "dtype": self.dtype.name,
-            **{name: _listed(found[name]) for name in TUPLES},
+            **traits,
+            "grid": _listed(self.grid),
+            "latent_grid": _listed(self.latent_grid),
+            "check": self.check,
+            "is_video": self.traits.is_video,
+            "is_multiscale": self.traits.is_multiscale,
+            "dtype": self.traits.dtype.name,
         }
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Facts:
         """From what `to_dict` gave; what a later version adds is left out."""
         try:
-            given = {field.name: stored[field.name] for field in fields(cls)}
+            only_grid = None if stored["only_size"] is None else stored["latent_grid"]
+            traits = {**stored, "only_grid": only_grid}
             return cls(
-                **given
-                | {
-                    "fingerprint": Fingerprint.from_dict(given["fingerprint"]),
-                    "preprocess": Preprocess(**given["preprocess"]),
-                    **{name: _tuple(given[name]) for name in TUPLES},
-                }
+                name=stored["name"],
+                tokenizer=stored["tokenizer"],
+                version=stored["version"],
+                fingerprint=Fingerprint.from_dict(stored["fingerprint"]),
+                precision=stored["precision"],
+                preprocess=Preprocess(**stored["preprocess"]),
+                traits=Traits.from_dict({name: traits[name] for name in TRAITS}),
+                check=stored["check"],
             )
         except KeyError as error:
             raise LoadError(f"this does not describe a tokenizer: {error} is missing") from None
@@ -232,44 +186,28 @@ class Facts:
 
     # --- inside -----------------------------------------------------------------------------
 
-    def _only_grid(self, size: tuple[int, ...]) -> tuple[int, ...]:
-        if size != self.only_size or self.latent_grid is None:
-            raise ImageError(
-                f"the sides of a picture are {by(self.only_size or ())}; got {by(size)}"
-            )
-        return self.latent_grid
+    def _one_size(self) -> tuple[int, ...] | None:
+        """Of a picture, as a clip of one token where it is one."""
+        if self.preprocess.keeps_size:
+            return None
+        frames = (self.traits.frames,) * self.traits.is_video
+        return (*frames, *self.preprocess.sides)
 
     def _with_frames(self, sizes: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
         """Sizes (N, 2) where clips are taken -> (N, 3), of one frame each; 0 stays not known."""
-        if not self.is_video or sizes.shape[1] == 3:
+        if not self.traits.is_video or sizes.shape[1] == 3:
             return sizes
         return np.column_stack([sizes.any(axis=1).astype(sizes.dtype), sizes])
 
     def _shaped(self, ids: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:
-        if self.is_video and ids.ndim == 2 + bool(self.depth):
+        if self.traits.is_video and ids.ndim == 2 + bool(self.traits.depth):
             ids = ids[None]
-        self._check_axes(ids.shape)
+        self.traits.check_shape(ids.shape)
         return ids
 
-    def _check_axes(self, shape: tuple[int, ...]) -> None:
-        deep = self.depth and (not shape or shape[-1] != self.depth)
-        if len(shape) != self.axes + bool(self.depth) or deep or 0 in shape:
-            raise CodesError(
-                f"the codes of a {'clip' if self.is_video else 'picture'} have the shape "
-                f"{axes_text(self.axes, self.depth)} here, with at least one token; got {shape}"
-            )
 
-
-TUPLES = ("stride", "only_size", "grid", "latent_grid", "scale_sides")
-
-
-def _length(scales: Scales) -> int:
-    return sum(height * width for height, width in scales)
+TRAITS = [field.name for field in fields(Traits)]
 
 
 def _listed(value: tuple[int, ...] | None) -> list[int] | None:
     return None if value is None else list(value)
-
-
-def _tuple(value: Sequence[int] | None) -> tuple[int, ...] | None:
-    return None if value is None else tuple(value)

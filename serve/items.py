@@ -35,18 +35,18 @@ def codes_of(facts: Facts, ids: npt.NDArray[Any], items: Sequence[Item]) -> Code
     """The ids (N, *grid[, Q]) of items, and of zeros behind them, as `Codes`, not yet checked."""
     scales = items[0].parts.get("scales")
     shown = () if scales is None else tuple((int(h), int(w)) for h, w in scales)
-    axes = 3 if facts.is_video else 2
+    axes = 3 if facts.traits.is_video else 2
     sizes = np.zeros((len(ids), axes), np.int32)
     for row, item in enumerate(items):
         size = item.size or (0,) * axes
         sizes[row] = (1, *size) if len(size) < axes else size
-    codes = Codes(ids, sizes, facts.codebook_size, depth=facts.depth, scales=shown)
+    codes = Codes(ids, sizes, facts.traits.codebook_size, depth=facts.traits.depth, scales=shown)
     return facts.scaled(codes)
 
 
 def parts_of(facts: Facts, codes: Codes) -> list[Parts]:
     """Codes as the parts of an answer each."""
-    ids = codes.ids.astype(facts.dtype)
+    ids = codes.ids.astype(facts.traits.dtype)
     if not codes.scales:
         return [{"codes": grid} for grid in ids]
     scales = np.array(codes.scales, np.int32)

@@ -34,7 +34,8 @@ SIZE = 64
 PIECE = select.PIPE_BUF // SIZE * SIZE
 # Bytes that a reader takes at once.
 GULP = 1 << 16
-RECORD = struct.Struct("<QIIIIdd24x")
+ASKED = struct.Struct("<QIIIIddQII8x")
+ANSWERED = struct.Struct("<QIIIIdd24x")
 # Linux takes pipes up to this from everybody.
 WIDEST = 1 << 20
 
@@ -52,15 +53,23 @@ class Said(IntEnum):
 
 
 class Question(NamedTuple):
-    """A record from a desk to a worker."""
+    """A record from a desk to a worker.
+
+    stream  that the slot holds the next chunk of, or 0; without an attempt nobody goes on with it
+    step    how many chunks came before it
+    last    whether none comes after it
+    """
 
     uid: int
     attempt: int
     generation: int
     slot: int
-    alone: int  # whether a worker died over it: no other may share its batch
+    alone: int  # whether no other may share its batch, as when a worker died over it
     sent: float
     deadline: float
+    stream: int = 0
+    step: int = 0
+    last: int = 0
 
 
 class Answered(NamedTuple):
@@ -144,7 +153,7 @@ class Line:
 
     def ask(self, desk: int, worker: int, questions: Sequence[Question]) -> int:
         """Send questions, as many as the pipe takes; how many that were."""
-        records = b"".join([RECORD.pack(*question) for question in questions])
+        records = b"".join([ASKED.pack(*question) for question in questions])
         for start in range(0, len(records), PIECE):
             try:
                 os.write(self._asked[desk][worker].writer, records[start : start + PIECE])
@@ -155,7 +164,7 @@ class Line:
     def answers(self, desk: int, worker: int) -> list[Answered]:
         """What a worker has said since."""
         found = self._said[desk][worker].read()
-        return [Answered._make(record) for record in RECORD.iter_unpack(found)]
+        return [Answered._make(record) for record in ANSWERED.iter_unpack(found)]
 
     def nudge(self, worker: int) -> None:
         """Wake a worker, so that it looks whether to stop; only from the process of desk 0."""
@@ -170,11 +179,11 @@ class Line:
     def questions(self, desk: int, worker: int) -> list[Question]:
         """What a desk has asked since."""
         found = self._asked[desk][worker].read()
-        return [Question._make(record) for record in RECORD.iter_unpack(found)]
+        return [Question._make(record) for record in ASKED.iter_unpack(found)]
 
     def answer(self, desk: int, worker: int, answers: Sequence[Answered]) -> None:
         """Send answers, in the end all of them: it waits while the pipe is full."""
-        records = b"".join([RECORD.pack(*answer) for answer in answers])
+        records = b"".join([ANSWERED.pack(*answer) for answer in answers])
         for start in range(0, len(records), PIECE):
             os.write(self._said[desk][worker].writer, records[start : start + PIECE])
 

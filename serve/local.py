@@ -33,7 +33,7 @@ class Sizes:
     """The largest that slots are made for: pixels of a picture that keeps its size, and frames."""
 
     max_area: int = 1 << 20
-    max_frames: int = 64
+    slot_frames: int = 64
 
 
 class Local:
@@ -44,7 +44,7 @@ class Local:
 
     Leaving ends the worker after the batch that it is at, or leaves it behind where that hangs.
 
-    slots, clip_slots  pictures and clips under way at once
+    slots, clip_slots  pictures and clips under way at once; streams: clips longer than a slot
     max_batch          the longest batch
     timeout            seconds that a picture has
     sizes              what slots are made for
@@ -57,6 +57,7 @@ class Local:
         *,
         slots: int = 64,
         clip_slots: int = 2,
+        streams: int = 2,
         max_batch: int = 32,
         timeout: float = 30.0,
         sizes: Limits | None = None,
@@ -68,10 +69,10 @@ class Local:
         self.engine, self.max_batch, self.row = engine, max_batch, row
         slab = slab_for(facts, sizes or Sizes(), slots=slots, clip_slots=clip_slots)
         self.line = Line(slab)
-        self.desk = Desk(self.line, 0, facts, timeout=timeout)
+        self.desk = Desk(self.line, 0, facts, timeout=timeout, streams=streams)
         self._own_board = board is None
         self.board = board or Board({facts.name: 1})
-        self.meters = meters or Meters({facts.name: facts.codebook_size}, rows=2)
+        self.meters = meters or Meters({facts.name: facts.traits.codebook_size}, rows=2)
         self._stopping = threading.Event()
         self._seat = self.board.seat(facts.name, 0)
         # What the worker ended with; None where it was told to.

@@ -77,13 +77,11 @@ def _load(
     """What a tokenizer is, by a copy on the CPU that is let go again."""
     import torch
 
-    from vqtok.serve.load import Load
-
     # Of a pool of threads a fork would copy none, and wait for them.
     torch.set_num_threads(1)
     say(f"loading {model.tokenizer}")
     padding = "alone" if settings.deterministic else "auto"
-    load = Load(name=name, padding=padding, max_batch=settings.max_batch, **dict(model))
+    load = model.load(name, padding=padding, max_batch=settings.max_batch)
     facts = load.describe()
     return facts, load.of(facts)
 
@@ -95,10 +93,16 @@ def _devices(settings: ServeSettings, *, check: bool) -> list[str]:
         if numbers not in (None, "all"):
             return [f"cuda:{number}" for number in str(numbers).split(",")]
         return ["cpu" if settings.device == "auto" else settings.device]
+    graphs = [one.wanted().is_graphs() for one in settings.models.values()]
+    # A worker asks the backend, which may see other GPUs than torch.
+    if graphs and all(graphs) and numbers != "all":
+        return [settings.device] if numbers is None else [f"cuda:{n}" for n in numbers.split(",")]
     import torch
 
     count = torch.cuda.device_count()
     if numbers is None:
+        if settings.device == "auto" and any(graphs):  # which may see another GPU than torch
+            return ["auto"]
         return [_device(settings.device, count)]
     if not count:
         raise ConfigError(f"devices is {numbers!r}, and torch sees no GPU here")
@@ -142,7 +146,7 @@ def _server(
     counts = dict.fromkeys(loads, each)
     apis, workers = settings.api_processes, each * len(loads)
     board, notes = Board(counts), Notes(counts)
-    sizes = {name: facts.codebook_size for name, (facts, _) in loads.items()}
+    sizes = {name: facts.traits.codebook_size for name, (facts, _) in loads.items()}
     meters = Meters(sizes, apis + workers)
     kinds = {"slots": settings.slots, "clip_slots": settings.clip_slots, "desks": apis}
     lines = {
@@ -164,7 +168,7 @@ def _server(
     ]
     office = Office(
         desks=lambda api: {
-            name: Desk(lines[name], api, facts, timeout=settings.timeout)
+            name: Desk(lines[name], api, facts, timeout=settings.timeout, streams=settings.streams)
             for name, (facts, _) in loads.items()
         },
         make=lambda desks, meters: make_app(desks, settings, board, meters),

@@ -6,6 +6,7 @@ EngineError (VqtokError)
 ├── Late     the deadline came first
 ├── Lost     no worker is up
 │   └── Deadly   as many workers died over it as may
+│       └── Severed  the one worker ended that had the first half of it
 ├── Refused  the input cannot be done; the message is the engine's, for the one who asked
 └── Broken   anything else that the engine raised
 ```
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 from vqtok.errors import VqtokError
 
-__all__ = ["Broken", "Busy", "Deadly", "EngineError", "Late", "Lost", "Refused"]
+__all__ = ["Broken", "Busy", "Deadly", "EngineError", "Late", "Lost", "Refused", "Severed"]
 
 
 class EngineError(VqtokError):
@@ -36,6 +37,10 @@ class Lost(EngineError):
 
 class Deadly(Lost):
     """As many workers died over it as may; another time it may end as many more."""
+
+
+class Severed(Deadly):
+    """The worker ended that was in the middle of this clip; no other can go on with it."""
 
 
 class Refused(EngineError):

@@ -27,13 +27,10 @@ class Peer:
         self._outbox: list[Question] = []
 
     def ask(self, question: Question, weight: int) -> None:
-        """At once where it is idle; else together with all else of this turn of the loop."""
-        idle = not self.load
+        """Together with all else of this turn of the loop: waking a worker is what costs."""
         self.load += weight
         self._outbox.append(question)
-        if idle:
-            self._write()
-        elif len(self._outbox) == 1:
+        if len(self._outbox) == 1:
             asyncio.get_running_loop().call_soon(self._write)
 
     def down(self) -> None:

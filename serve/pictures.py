@@ -36,7 +36,8 @@ class PictureRunner:
         self.padding = padding
         self.max_batch = max_batch
         self._codec: Any = codec
-        self._staging = Staging(pinned=gpu)
+        # Others than torch have memory of their own on the way to a GPU.
+        self._staging = Staging(pinned=gpu and not isinstance(codec.device, str))
         self._gpu = gpu
         self._pixels = math.inf  # of a batch at most, as `warm_up` finds it
         self.beat: Callable[[], None] = quiet
@@ -128,7 +129,7 @@ class PictureRunner:
         if "pixels" in item.parts:
             return item.parts["pixels"].shape[:2]
         if "latents" in item.parts:
-            return self.facts.size_of(item.parts["latents"].shape[1:])
+            return self.facts.traits.size_of(item.parts["latents"].shape[1:])
         codes = codes_of(self.facts, item.parts["codes"][None], [item])
         self.facts.check_codes(codes)  # of a batch, the codec checks them all
         return self.facts.decoded_size(codes)

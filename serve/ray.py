@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from vqtok.errors import ConfigError, ServiceError
 from vqtok.extras import require
 from vqtok.serve.layers import flags, resolve
-from vqtok.serve.load import Load
 from vqtok.serve.settings import ModelSettings, ServeSettings
 from vqtok.serve.values import name_of_model
 
@@ -59,7 +58,7 @@ def deployment(
     chosen = _settings(tokenizer, settings)
     ((name, model),) = chosen.models.items()
     padding = "alone" if chosen.deterministic else "auto"
-    made = load or Load(name=name, padding=padding, max_batch=chosen.max_batch, **dict(model))
+    made = load or model.load(name, padding=padding, max_batch=chosen.max_batch)
 
     class Tokenizer:
         async def check_health(self) -> None:
@@ -135,6 +134,7 @@ class Replica:
             engine,
             slots=settings.slots,
             clip_slots=settings.clip_slots,
+            streams=settings.streams,
             max_batch=settings.max_batch,
             timeout=settings.timeout,
             sizes=settings,
@@ -152,7 +152,9 @@ class Replica:
 
 def _ready(load: Callable[[str], Engine], settings: ServeSettings) -> Engine:
     """The engine, warm."""
-    engine = load(_device(settings.device))
+    ((_, model),) = settings.models.items()
+    graphs = model.wanted().is_graphs()  # which look for a GPU by themselves
+    engine = load(settings.device if graphs else _device(settings.device))
     engine.warm_up(settings.max_batch, lambda: None)
     return engine
 

@@ -5,10 +5,12 @@ Where values come from is `vqtok.serve.layers`.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from vqtok.backends import AUTO, BACKENDS
+from vqtok.geometry import POLICIES
 from vqtok.serve.values import (
     KEY,
     NAME,
@@ -20,6 +22,10 @@ from vqtok.serve.values import (
     as_models,
     as_origins,
 )
+from vqtok.wanted import BackendName, Wanted
+
+if TYPE_CHECKING:
+    from vqtok.serve.load import Load
 
 __all__ = ["PREFIX", "ModelSettings", "ServeSettings"]
 
@@ -32,6 +38,7 @@ SIZE = "a number of bytes, such as 64MB or 1.5GiB"
 WHETHER = "true or false"
 
 Bool = Annotated[bool, BeforeValidator(as_bool)]
+Sides = Annotated[str, Field(pattern=r"^[0-9]{1,6}(x[0-9]{1,6})?$")]
 Bytes = Annotated[int, BeforeValidator(as_bytes)]
 
 
@@ -53,6 +60,9 @@ class ModelSettings(_Part):
                 of the file `config`
     size        the side of the square that pictures are brought to, or "HEIGHTxWIDTH"
     policy      how they are brought there; without both, as the tokenizer has it
+    precision   by default that of the tokenizer's folder
+    backend     what runs it: torch, or onnx for what `vqtok export` wrote; auto is what its folder
+                is for
     """
 
     tokenizer: str = Field(min_length=1, description="the name of a tokenizer")
@@ -63,11 +73,28 @@ class ModelSettings(_Part):
     family: str | None = Field(None, description="the name of a family")
     config: str | None = Field(None, description="the path of a YAML or JSON file")
     settings: dict[str, Any] = Field({}, description="a map of settings")
-    size: int | str | None = Field(None, description="a number, or HEIGHTxWIDTH such as 256x384")
-    policy: str | None = Field(None, description="the name of a policy")
-    precision: Literal["ieee32", "tf32", "bf16", "fp16"] = Field(
-        "ieee32", description="ieee32, tf32, bf16 or fp16"
+    size: int | Sides | None = Field(None, description="a number, or HEIGHTxWIDTH such as 256x384")
+    policy: str | None = Field(
+        None,
+        pattern=f"^({'|'.join(POLICIES)})$",
+        description=f"one of {', '.join(sorted(POLICIES))}",
     )
+    precision: Literal["ieee32", "tf32", "bf16", "fp16"] | None = Field(
+        None, description="ieee32, tf32, bf16 or fp16"
+    )
+    backend: BackendName = Field(AUTO, description=f"one of {', '.join((AUTO, *BACKENDS))}")
+
+    def wanted(self) -> Wanted:
+        """The tokenizer."""
+        place = self.model_dump(exclude={"tokenizer", "size", "policy", "precision"})
+        return Wanted(name=self.tokenizer, **place)
+
+    def load(self, name: str, *, padding: str, max_batch: int) -> Load:
+        """What makes its engine, under that name in paths."""
+        from vqtok.serve.load import Load
+
+        manner = self.model_dump(include={"size", "policy", "precision"})
+        return Load(name, self.wanted(), **manner, padding=padding, max_batch=max_batch)
 
 
 class ServeSettings(_Part):
@@ -82,12 +109,16 @@ class ServeSettings(_Part):
                    came
     slots          pictures of a model under way at once, in each API process; more are answered 429
     clip_slots     the same for clips
-    timeout        seconds after which a request is answered 504
+    slot_frames    of a clip that go into one slot; a longer one goes chunk by chunk, as a stream
+    streams        clips under way at once that are longer, likewise; more wait for `timeout` first
+    timeout        seconds after which a request is answered 504; of a stream each chunk has them
     drain_delay    seconds between SIGTERM, when /ready says no, and refusing new work
     hang_timeout   seconds without progress in a batch after which a worker is taken to hang, and
                    replaced; None as `hangs_after` has it
     start_timeout  seconds without progress that a worker has to load and warm up
-    max_body       bytes of a request
+    max_body       bytes of a request; but for one clip, whose frames go on as they come
+    max_film       bytes of a request with one clip in a file; above `max_body` it is written to a
+                   temporary file, of which each API process has twice as much at most
     max_pixels     of one uploaded picture, by its header
     max_area       pixels of a picture after preprocessing, where the tokenizer keeps sizes
     max_images     of a request; max_frames: of a clip
@@ -126,6 +157,8 @@ class ServeSettings(_Part):
     deterministic: Bool = Field(False, description=WHETHER)
     slots: int = Field(64, ge=1, le=4096, description="a whole number from 1 to 4096")
     clip_slots: int = Field(2, ge=1, le=256, description="a whole number from 1 to 256")
+    slot_frames: int = Field(16, ge=1, le=4096, description="a whole number from 1 to 4096")
+    streams: int = Field(2, ge=1, le=256, description="a whole number from 1 to 256")
     timeout: float = Field(30.0, gt=0, allow_inf_nan=False, description=SECONDS)
     drain_delay: float = Field(
         2.0, ge=0, allow_inf_nan=False, description="a number of seconds, 0 or more"
@@ -133,10 +166,11 @@ class ServeSettings(_Part):
     hang_timeout: float | None = Field(None, gt=0, allow_inf_nan=False, description=SECONDS)
     start_timeout: float = Field(600.0, gt=0, allow_inf_nan=False, description=SECONDS)
     max_body: Bytes = Field(64_000_000, ge=1, description=SIZE)
+    max_film: Bytes = Field(500_000_000, ge=1, description=SIZE)
     max_pixels: int = Field(50_000_000, ge=1, description=COUNT)
     max_area: int = Field(1_048_576, ge=1, description=COUNT)
     max_images: int = Field(256, ge=1, description=COUNT)
-    max_frames: int = Field(512, ge=1, description=COUNT)
+    max_frames: int = Field(100_000, ge=1, description=COUNT)
     decoder_threads: int = Field(2, ge=1, le=64, description="a whole number from 1 to 64")
     api_key: str | None = Field(None, repr=False, description="text")
     api_key_file: str | None = Field(None, description="the path of a file")

@@ -40,6 +40,8 @@ FREE, HELD, QUEUED, TAKEN, GONE = range(5)
 
 NAMES = ("pixels", "codes", "latents", "scales", "message")
 DTYPES = tuple(np.dtype(name) for name in ("u1", "u2", "u4", "f4", "i4"))
+NUMBER_OF_NAME = {name: number for number, name in enumerate(NAMES)}
+NUMBER_OF_DTYPE = {dtype: number for number, dtype in enumerate(DTYPES)}
 # The longest that a part's shape is: (t, h, w, Q).
 AXES = 5
 ALIGN = 64
@@ -119,14 +121,15 @@ class Half:
         return found
 
     def _enter(self, name: str, kind: np.dtype[Any], shape: tuple[int, ...]) -> None:
-        if name not in NAMES or kind not in DTYPES or len(shape) > AXES:
+        name_number, dtype_number = NUMBER_OF_NAME.get(name), NUMBER_OF_DTYPE.get(kind)
+        if name_number is None or dtype_number is None or len(shape) > AXES:
             raise InputError(
                 f"parts of a slot are {', '.join(NAMES)}, of {', '.join(map(str, DTYPES))} and at "
                 f"most {AXES} axes; got {name} of {kind} {shape}"
             )
         place = self._table + COUNT.size + self._count * PART.size
         padded = (*shape, *(0,) * (AXES - len(shape)))
-        entry = (NAMES.index(name), DTYPES.index(kind), len(shape), 0, self._used, *padded)
+        entry = (name_number, dtype_number, len(shape), 0, self._used, *padded)
         PART.pack_into(self._shared.memory, place, *entry)
         self._count += 1
         COUNT.pack_into(self._shared.memory, self._table, self._count)
@@ -138,8 +141,8 @@ class Slot:
     The methods of `given` are also the slot's own.
     """
 
-    def __init__(self, slab: Slab, index: int, start: int, capacity: int) -> None:
-        self.slab, self.index, self.start = slab, index, start
+    def __init__(self, slab: Slab, index: int, kind: int, start: int, capacity: int) -> None:
+        self.slab, self.index, self.kind, self.start = slab, index, kind, start
         payload = start + HEADER
         self.given = Half(slab, start + TABLE, payload, capacity)
         self.made = Half(slab, start + TABLE + HALF_TABLE, payload + capacity, capacity)
@@ -221,7 +224,7 @@ class Slab(Shared):
             kind = self.kind_of(index)
             first, start, stride = self._spans[kind]
             place = start + (index - first) * stride
-            self._slots[index] = Slot(self, index, place, self.kinds[kind][1])
+            self._slots[index] = Slot(self, index, kind, place, self.kinds[kind][1])
         return self._slots[index]
 
     def give_back(self, index: int) -> None:

@@ -20,6 +20,7 @@ from vqtok.serve.engine import Item
 from vqtok.serve.gather import Gather, Waiting
 from vqtok.serve.line import Answered, Line, Said
 from vqtok.serve.slab import GONE, TAKEN, Op
+from vqtok.serve.streams import Held
 
 if TYPE_CHECKING:
     from vqtok.serve.board import Board, Seat
@@ -98,6 +99,7 @@ class _Worker:
         self.seat, self.meters, self.generation = seat, meters, seat.take()
         self.model, self.poisoned = engine.facts.name, poisoned
         self.gather = Gather(self.most)
+        self.streams = Held(engine.passage)
         self.poll = select.poll()
         self.desks = {end: desk for desk, end in enumerate(line.question_ends(number))}
         for end in self.desks:
@@ -135,6 +137,9 @@ class _Worker:
         for question in self.line.questions(desk, self.number):
             if question.generation != self.generation:
                 continue
+            if not question.attempt:
+                self.streams.forget(desk, question)
+                continue
             slot = self.line.slab.slot(question.slot)
             head = slot.head
             if (head.uid, head.attempt) == (question.uid, question.attempt):
@@ -155,7 +160,7 @@ class _Worker:
             return
         beat = partial(self.beat, batch)
         try:
-            made = self.engine.run(batch[0].op, [waiting.item for waiting in batch], beat)
+            made = self.make(batch, beat)
             failure = _miscount(made, batch)
         except Unwanted:
             self.answer([(waiting, Said.SKIPPED) for waiting in batch], began)
@@ -168,6 +173,12 @@ class _Worker:
             return
         self.seat.beat()
         self.judge(key, batch, failure, began)
+
+    def make(self, batch: list[Waiting], beat: Callable[[], None]) -> list[Parts]:
+        """What the engine makes of a batch; a chunk of a stream is alone."""
+        if batch[0].question.stream:
+            return [self.streams.step(batch[0], beat)]
+        return self.engine.run(batch[0].op, [waiting.item for waiting in batch], beat)
 
     def wanted(self, taken: list[Waiting], now: float) -> list[Waiting]:
         """Those that somebody still waits for."""

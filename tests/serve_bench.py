@@ -34,7 +34,7 @@ class Bench:
         self.slab = slab_for(facts, Sizes(), slots=slots, clip_slots=2, desks=desks)
         self.line = Line(self.slab, workers)
         self.board = Board({facts.name: workers})
-        self.meters = Meters({facts.name: facts.codebook_size}, rows=1 + workers)
+        self.meters = Meters({facts.name: facts.traits.codebook_size}, rows=1 + workers)
         self.desks = [Desk(self.line, desk, facts, timeout=20.0) for desk in range(desks)]
         self.desk = self.desks[0]
 

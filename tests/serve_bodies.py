@@ -11,10 +11,28 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-__all__ = ["RAW", "jpeg", "png", "raw", "talk", "told"]
+__all__ = ["RAW", "WRONG", "connected", "jpeg", "png", "posted", "raw", "talk", "told"]
 
 RAW = "application/octet-stream"
+JSON = "application/json"
 Pixels = npt.NDArray[np.uint8]
+
+# (verb, Content-Type, body, status and word of the answer): what people get wrong.
+WRONG = (
+    ("encode", JSON, b'{"images": [', (400, "bad_json")),
+    ("encode", JSON, b"", (400, "empty")),
+    ("encode", JSON, b'{"picture": ["aGk="]}', (400, "missing_part")),
+    ("encode", JSON, b'{"images": ["%%%"]}', (400, "not_a_picture")),
+    ("encode", JSON, b"[1, 2, 3]", (400, "bad_json")),
+    ("encode", JSON, bytes(range(256)), (400, "bad_json")),
+    ("decode", JSON, b'{"codes": [[1, 2], [3]]}', (422, "wrong_shape")),
+    ("decode", JSON, b'{"codes": [[1.5]]}', (422, "not_codes")),
+    ("encode", "text/plain", b"x", (415, "unsupported_media_type")),
+    ("encode", "image/png", b"not a picture", (400, "not_a_picture")),
+    ("encode", "image/png", b"", (400, "empty")),
+    ("encode", RAW, b"x", (400, "missing_header")),
+    ("reconstruct", "application/x-npy", b"\x93NUMPY", (400, "bad_npy")),
+)
 
 
 def raw(pixels: Pixels, **headers: str) -> dict[str, Any]:
@@ -51,10 +69,29 @@ def told(response: Any) -> tuple[int, str, str]:
     return error["status"], error["code"], error["message"]
 
 
+def connected(url: str, wait: float = 10.0) -> socket.socket:
+    """A connection to a server."""
+    place = urlsplit(url)
+    return socket.create_connection((place.hostname, place.port), timeout=wait)
+
+
+def posted(body: bytes, shape: str, *more: str, length: int | None = None) -> bytes:
+    """Raw pixels to encode, as they go into a socket; `more` are lines of its head."""
+    lines = (
+        "POST /v1/encode HTTP/1.1",
+        "host: x",
+        f"content-type: {RAW}",
+        f"accept: {RAW}",
+        f"x-vqtok-shape: {shape}",
+        f"content-length: {len(body) if length is None else length}",
+        *more,
+    )
+    return "\r\n".join((*lines, "", "")).encode() + body
+
+
 def talk(url: str, *pieces: bytes, wait: float = 5.0) -> bytes:
     """Bytes into a socket, and all that comes back until the server closes or `wait` is over."""
-    place = urlsplit(url)
-    with socket.create_connection((place.hostname, place.port), timeout=wait) as connection:
+    with connected(url, wait) as connection:
         for piece in pieces:
             connection.sendall(piece)
         found = b""

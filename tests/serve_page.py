@@ -168,12 +168,12 @@ class Fake:
             return told({"error": error}, status)
 
     def work(self, path: str, headers: Any, body: bytes) -> Answer:
+        if path == "/openapi.json":
+            return told(OPENAPI | ({"security": [{"bearer": []}]} if self.key else {}))
         if self.key and headers.get("Authorization") != f"Bearer {self.key}":
             raise Fault(401, "no_key", "this server asks for a key: Authorization: Bearer KEY")
         if path == "/v1/models":
             return told({"default": self.models[0], "models": [facts_of(n) for n in self.models]})
-        if path == "/openapi.json":
-            return told(OPENAPI)
         if self.fault:
             raise self.fault
         *_, name, op = path.partition("?")[0].replace("/v1/", f"/{self.models[0]}/", 1).split("/")

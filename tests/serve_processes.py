@@ -96,6 +96,10 @@ class Served:
     def pid(self) -> int:
         return self.process.pid
 
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
     def of(self, kind: str) -> list[int]:
         """The pids of its "worker"s, "api" processes or "tracker"s."""
         found = children(self.pid)
@@ -144,6 +148,15 @@ class Served:
             for line in found.splitlines()
             if line.startswith("vqtok_requests_total{") and 'op="encode"' in line
         )
+
+    def resident(self) -> int:
+        """Bytes of memory that all its processes hold, what they share counted once each."""
+        self.of("worker")
+        total = 0
+        for pid in {self.pid, *self.seen}:
+            with contextlib.suppress(OSError):
+                total += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        return total * os.sysconf("SC_PAGE_SIZE")
 
     def wait_idle(self) -> None:
         """Until it is ready, and holds no slot."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from typing import Any
@@ -40,6 +41,13 @@ class Served:
             not desk.in_flight and desk.free == tuple(count for count, _ in desk.line.slab.kinds)
             for desk in self.desks.values()
         )
+
+
+def settle(served: Served, seconds: float = 5.0) -> None:
+    """Waits until nothing is under way: a client may have left before the server noticed."""
+    end = time.monotonic() + seconds
+    while not served.free() and time.monotonic() < end:
+        time.sleep(0.01)
 
 
 @contextmanager
@@ -89,7 +97,7 @@ async def _serve(
 
     from vqtok.serve.http import make_app
 
-    books = {name: one.facts.codebook_size for name, one in engines.items()}
+    books = {name: one.facts.traits.codebook_size for name, one in engines.items()}
     served.board = Board(dict.fromkeys(engines, 1))
     served.meters = Meters(books, rows=1 + len(engines))
     served.loop = asyncio.get_running_loop()
@@ -114,6 +122,7 @@ def _local(engine: Engine, settings: ServeSettings, served: Served, row: int) ->
         engine,
         slots=settings.slots,
         clip_slots=settings.clip_slots,
+        streams=settings.streams,
         max_batch=settings.max_batch,
         timeout=settings.timeout,
         sizes=settings,
@@ -126,7 +135,7 @@ def _local(engine: Engine, settings: ServeSettings, served: Served, row: int) ->
 def _config(app: Any) -> Any:
     import uvicorn
 
-    from vqtok.serve.http.heads import BoundedHeads
+    from vqtok.serve.http.heads import Connection
 
     return uvicorn.Config(
         app,
@@ -134,7 +143,7 @@ def _config(app: Any) -> Any:
         port=0,
         log_level="error",
         access_log=False,
-        http=BoundedHeads,
+        http=Connection,
         lifespan="off",
         timeout_graceful_shutdown=2,
     )

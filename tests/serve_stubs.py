@@ -19,6 +19,7 @@ from vqtok.preprocess import Preprocess
 from vqtok.serve.engine import Item, Parts
 from vqtok.serve.facts import Facts
 from vqtok.serve.slab import Op
+from vqtok.traits import Traits
 from vqtok.types import Fingerprint
 
 STRIDE = 16
@@ -30,14 +31,23 @@ Colour = tuple[int, int, int]
 def stub_facts(
     name: str = "stub", *, size: int | None = 256, video: bool = False, **changes: object
 ) -> Facts:
-    """Facts of a stub. Without a size pictures keep theirs (multiples of 16)."""
+    """Facts of a stub; `changes` are of its facts or traits.
+
+    Without a size pictures keep theirs (multiples of 16).
+    """
     settings = (
         Preprocess(policy="native", stride=STRIDE)
         if size is None
         else Preprocess(policy="center", size=size, stride=STRIDE)
     )
-    side = None if size is None else size // STRIDE
-    grid = None if side is None else ((1,) if video else ()) + (side, side)
+    traits = Traits(
+        codebook_size=CODEBOOK,
+        depth=0,
+        axes=3 if video else 2,
+        stride=((FRAMES,) if video else ()) + (STRIDE, STRIDE),
+        latent_channels=2,
+    )
+    own = {key: changes.pop(key) for key in list(changes) if hasattr(traits, key)}
     facts = Facts(
         name=name,
         tokenizer=f"{name}-tokenizer",
@@ -45,13 +55,7 @@ def stub_facts(
         fingerprint=Fingerprint(**{part: str(n) * 64 for n, part in enumerate(PRINT)}),
         precision="ieee32",
         preprocess=settings,
-        codebook_size=CODEBOOK,
-        depth=0,
-        axes=3 if video else 2,
-        stride=((FRAMES,) if video else ()) + (STRIDE, STRIDE),
-        grid=grid,
-        latent_grid=grid,
-        latent_channels=2,
+        traits=replace(traits, **own),  # type: ignore[arg-type]
         check="exact",
     )
     return replace(facts, **changes)  # type: ignore[arg-type]
@@ -95,7 +99,7 @@ class StubEngine:
         time.sleep(self.warm_seconds)
 
     def rows(self, item: Item) -> int:
-        return 1 if self.facts.is_video else self.together
+        return 1 if self.facts.traits.is_video else self.together
 
     def run(self, op: Op, items: Sequence[Item], beat: Callable[[], None]) -> list[Parts]:
         self.runs.append((op, len(items)))
@@ -106,6 +110,9 @@ class StubEngine:
         if self.per_batch or self.per_picture:
             time.sleep(self.per_batch + self.per_picture * len(items))
         return [self._one(op, item) for item in items]
+
+    def passage(self, op: Op) -> StubPassage:
+        return StubPassage(self, op)
 
     def _fail(self, pixel: Colour) -> None:
         if pixel == self.poison:
@@ -120,10 +127,10 @@ class StubEngine:
             time.sleep(self.hang_seconds)
 
     def _one(self, op: Op, item: Item) -> Parts:
-        clip = self.facts.is_video
+        clip = self.facts.traits.is_video
         if op in (Op.ENCODE, Op.LATENTS, Op.RECONSTRUCT):
             cells = corners(item.parts["pixels"], clip)
-            codes = codes_of(cells, self.facts.dtype)
+            codes = codes_of(cells, self.facts.traits.dtype)
             if op == Op.ENCODE:
                 return {"codes": codes}
             if op == Op.LATENTS:
@@ -132,6 +139,36 @@ class StubEngine:
         if op == Op.DECODE:
             return {"pixels": pixels_of(item.parts["codes"], item.size)}
         return {"pixels": pixels_of(codes_of_latents(item.parts["latents"]), item.size)}
+
+
+@dataclass
+class StubPassage:
+    """A clip in chunks of any lengths, of which it holds what fills no token yet."""
+
+    engine: StubEngine
+    op: Op
+    rest: npt.NDArray[np.uint8] | None = None
+    seen: int = 0
+
+    def step(self, item: Item, last: bool, beat: Callable[[], None]) -> Parts:
+        beat()
+        self.engine.runs.append((self.op, 1))
+        self.engine._fail(_first_pixel(self.op, item))
+        time.sleep(self.engine.per_batch)
+        if self.op in (Op.ENCODE, Op.LATENTS):
+            return self._encoded(item.parts["pixels"], last)
+        count, height, width = item.size
+        pixels = self.engine._one(self.op, Item(item.parts, ()))["pixels"]
+        left = max(0, count - self.seen) if count else None
+        self.seen += len(pixels)
+        return {"pixels": pixels[:left, : height or None, : width or None]}
+
+    def _encoded(self, frames: npt.NDArray[np.uint8], last: bool) -> Parts:
+        whole = frames if self.rest is None else np.concatenate([self.rest, frames])
+        full = len(whole) if last else len(whole) // FRAMES * FRAMES
+        self.rest = whole[full:].copy()
+        done = whole[:full]
+        return self.engine._one(self.op, Item({"pixels": done}, done.shape[:-1])) if full else {}
 
 
 def corners(pixels: npt.NDArray[np.uint8], clip: bool) -> npt.NDArray[np.uint8]:

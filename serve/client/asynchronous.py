@@ -11,7 +11,9 @@ from vqtok.sequences import OutputType
 from vqtok.serve.client.core import Core, OnError, Options
 
 if TYPE_CHECKING:
+    from vqtok.pictures import Pixels
     from vqtok.serve.facts import Facts
+    from vqtok.types import Codes
 
 __all__ = ["AsyncClient"]
 
@@ -58,6 +60,20 @@ class AsyncClient:
     ) -> Any:
         """See `Client.decode`."""
         return await self._open.decode(codes, output_type, on_error)
+
+    async def encode_clip(self, clip: Any) -> Codes:
+        """See `Client.encode_clip`."""
+        return await self._open.encode_clip(clip)
+
+    async def decode_frames(self, codes: Any) -> AsyncIterator[Pixels]:
+        """See `Client.decode_frames`."""
+        flow = await self._open.decode_frames(codes)
+        try:
+            while frames := await flow.next():
+                for frame in frames:
+                    yield frame
+        finally:
+            await flow.close()
 
     async def reconstruct(
         self, images: Any, *, output_type: OutputType = "pil", on_error: OnError = "raise"

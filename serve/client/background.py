@@ -12,6 +12,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeAlias, TypeVar
 
 from vqtok.serve.client.flow import Flow
+from vqtok.serve.client.frames import FrameFlow
 
 __all__ = ["Background", "Ended", "Waiter"]
 
@@ -160,7 +161,7 @@ class Waiter:
         except asyncio.CancelledError:
             raise Ended from None
 
-    def leave(self, flow: Flow) -> None:
+    def leave(self, flow: Flow | FrameFlow) -> None:
         """Ends what nobody takes the results of any more."""
         if self._background.here:  # which happens when garbage is collected
             flow.cancel()

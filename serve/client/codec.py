@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,8 +14,9 @@ from vqtok.frames import FramePlan
 from vqtok.geometry import geometry
 from vqtok.pictures import Pixels
 from vqtok.serve.facts import Facts
-from vqtok.strides import Scales, grid_of
+from vqtok.traits import Traits
 from vqtok.types import Codes, Fingerprint
+from vqtok.verdicts import ProbeResult
 
 if TYPE_CHECKING:
     from vqtok.serve.client.sync import Client
@@ -27,6 +28,7 @@ __all__ = ["RemoteClipCodec", "RemoteCodec", "codec_of", "tokenizer_of"]
 class RemoteCodec:
     """A `vqtok.types.Codec` over a client, which stays its caller's to close."""
 
+    runs_on = "a server"
     AXES = 2
     WHAT = "pictures is a uint8 array of the shape (N, H, W, 3)"
 
@@ -44,6 +46,23 @@ class RemoteCodec:
         """See `Encoder.precision`."""
         return self.facts.precision
 
+    @property
+    def traits(self) -> Traits:
+        """See `Codec.traits`."""
+        return self.facts.traits
+
+    @property
+    def device(self) -> str:
+        """The server's address."""
+        return self._client.url
+
+    def verify(self) -> ProbeResult:
+        """What came of it when the server started, which starts with no tokenizer that is refused.
+
+        The server has the figures; here is the verdict.
+        """
+        return ProbeResult.from_summary(self.facts.check)
+
     def encode(self, pixels: npt.NDArray[np.uint8]) -> Codes:
         """See `Encoder.encode`."""
         self._check(pixels)
@@ -55,19 +74,6 @@ class RemoteCodec:
         """See `Codec.decode`."""
         uncut = replace(codes, sizes=np.zeros_like(codes.sizes))
         return np.stack(self._client.decode([uncut], output_type="np"))
-
-    @property
-    def is_multiscale(self) -> bool:
-        """See `ScaledCodec.is_multiscale`."""
-        return self.facts.is_multiscale
-
-    def scales_of(self, grid: Sequence[int]) -> Scales:
-        """See `ScaledCodec.scales_of`."""
-        return self.facts.scales_of(grid)
-
-    def scales_at(self, size: Sequence[int]) -> Scales:
-        """See `ScaledCodec.scales_at`."""
-        return self.scales_of(grid_of(size, self.facts.stride))
 
     def _check(self, pixels: npt.NDArray[np.uint8]) -> None:
         """Raises for what the server would make other pixels of."""
@@ -90,34 +96,40 @@ class RemoteCodec:
 
 
 class RemoteClipCodec(RemoteCodec):
-    """A `vqtok.types.ClipCodec` over a client, which sends a clip whole."""
+    """A `vqtok.types.ClipCodec` over a client."""
 
     AXES = 3
     WHAT = "clips is a uint8 array of the shape (N, T, H, W, 3)"
 
     def plan_frames(self, count: int) -> FramePlan:
         """See `ClipCodec.plan_frames`."""
-        return self.facts.plan_frames(count)
+        return self.facts.traits.plan_frames(count)
 
     def encode_frames(self, frames: Iterable[Pixels], size: tuple[int, int]) -> Codes:
         """See `ClipCodec.encode_frames`."""
-        whole = list(frames)
-        if not whole:
+        codes = self._client.encode_clip(self._checked(frames))
+        count = codes.sizes[0, 0]
+        return replace(codes, sizes=np.array([[count, *size]], np.int32))
+
+    def _checked(self, frames: Iterable[Pixels]) -> Iterator[Pixels]:
+        count = 0
+        for frame in frames:
+            if not count:
+                self._check(frame[None, None])
+            count += 1
+            yield frame
+        if not count:
             raise ImageError("a clip has at least one frame; got none")
-        codes = self.encode(np.stack(whole)[None])
-        return replace(codes, sizes=np.array([[len(whole), *size]], np.int32))
 
     def decode_frames(self, codes: Codes) -> Iterator[Pixels]:
         """See `ClipCodec.decode_frames`."""
-        count, height, width = codes.sizes[0].tolist()
-        for frame in self.decode(codes)[0][: count or None]:
-            yield frame[: height or None, : width or None]
+        return self._client.decode_frames(codes)
 
 
 def codec_of(client: Client) -> RemoteCodec:
     """The codec of a client's model."""
     facts = client.model()
-    return RemoteClipCodec(client, facts) if facts.is_video else RemoteCodec(client, facts)
+    return RemoteClipCodec(client, facts) if facts.traits.is_video else RemoteCodec(client, facts)
 
 
 def tokenizer_of(client: Client) -> VisualTokenizer:
@@ -126,8 +138,8 @@ def tokenizer_of(client: Client) -> VisualTokenizer:
     from vqtok.vocab import VisualVocab
 
     facts = client.model()
-    order = "sequence" if facts.axes == 1 else "raster"
-    vocab = VisualVocab(facts.codebook_size, depth=facts.depth, order=order)
+    order = "sequence" if facts.traits.axes == 1 else "raster"
+    vocab = VisualVocab(facts.traits.codebook_size, depth=facts.traits.depth, order=order)
     return VisualTokenizer(codec_of(client), facts.preprocess, vocab)
 
 

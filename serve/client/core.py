@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any, Literal, Self
 
 import orjson
 
-from vqtok.errors import ConfigError, InputError, LoadError
+from vqtok.errors import CodesError, ConfigError, InputError, LoadError
 from vqtok.sequences import OutputType, check_output_type
 from vqtok.serve.client.address import address_of, headers_of, model_of
 from vqtok.serve.client.answers import BLAMED, Refusal, exception_of, failures_of, refusal_of
+from vqtok.serve.client.bodies import Body, Unread
 from vqtok.serve.client.connection import Connection, Reply, Request
 from vqtok.serve.client.flow import Flow
+from vqtok.serve.client.frames import FrameFlow
 from vqtok.serve.client.items import Item, as_item, pictures_of, token_item, tokens_of
 from vqtok.serve.client.parts import FAILED, Call, Parts, Room
-from vqtok.serve.client.requests import Work, decoding, encoding, latents, reconstructing
+from vqtok.serve.client.requests import DECODE, Work, decoding, encoding, latents, reconstructing
 from vqtok.serve.client.retries import AGAIN, LATE, Attempts, Patience
 from vqtok.serve.client.talk import Talk
 from vqtok.serve.facts import Facts
 from vqtok.serve.wire import Failure, Limits, WireError
+from vqtok.serve.wire.media import RAW
+from vqtok.types import Codes
 
 __all__ = ["Core", "OnError", "Options", "Served"]
 
@@ -136,6 +140,30 @@ class Core:
         found = await self._flow(decoding(output_type), parts, on_error).all()
         return found[0] if single else found
 
+    async def encode_clip(self, clip: Any) -> Codes:
+        """See `Client.encode_clip`."""
+        served = await self.served()
+        _check_video(served.facts)
+        work = encoding(served.facts, served.limits)
+        source = iter([clip])
+        make = partial(as_item, facts=served.facts, limits=served.limits, single=True)
+        found = await self._flow(work, Parts(source, make, self._room(served)), "raise").all()
+        codes: Codes = found[0]
+        return codes
+
+    async def decode_frames(self, codes: Any) -> FrameFlow:
+        """See `Client.decode_frames`."""
+        served = await self.served()
+        _check_video(served.facts)
+        single, tokens = tokens_of(codes, served.facts)
+        if not single:
+            raise CodesError("frames come of the codes of one clip; these are of several")
+        item = token_item(next(tokens), 0, served.facts, single=True)
+        work = decoding("np")
+        body, headers = work.write([item])
+        request = self._request(replace(work, accept=RAW), [item], body, headers)
+        return FrameFlow(self._talk, request)
+
     # --- many at once -----------------------------------------------------------------------
 
     async def _of_pictures(
@@ -174,7 +202,7 @@ class Core:
         while waiting:
             outcomes = await self._asked(work, waiting, attempts, room)
             found.update((item.place, one) for item, one in zip(waiting, outcomes, strict=True))
-            later = [item for item in waiting if _may_pass(found[item.place])]
+            later = [item for item in waiting if _may_pass(found[item.place], item)]
             # A request that brought some of them further was no failure.
             pause = attempts.pause({}, failed=len(later) == len(waiting)) if later else None
             if pause is None:
@@ -191,10 +219,11 @@ class Core:
         One that is refused whole is halved, until only what is to blame is left.
         """
         body, headers = work.write(items)
-        request = Request(
-            "POST", self._base + work.path, {**headers, "accept": work.accept}, bytes(body)
-        )
-        reply = await self._talk.exchange(request, attempts)
+        request = self._request(work, items, body, headers)
+        try:
+            reply = await self._talk.exchange(request, attempts, partial(_spent, items))
+        except Unread as error:
+            return [error.error]
         if reply.status == 200:
             return self._read(work, reply, len(items))
         refusal = refusal_of(reply)
@@ -206,10 +235,24 @@ class Core:
         if _befalls_all(refusal, items):
             return [refusal] * len(items)
         if reply.status == 413 and refusal.failure.code not in TOO_LARGE_ALONE:
-            room.shrink(len(body))
+            room.shrink(sum(item.size for item in items))
         half = len(items) // 2
         first = await self._asked(work, items[:half], attempts, room)
         return first + await self._asked(work, items[half:], attempts, room)
+
+    def _request(
+        self, work: Work, items: Sequence[Item], body: bytes | Body, headers: Mapping[str, str]
+    ) -> Request:
+        named = {**headers, "accept": work.accept}
+        first = items[0]
+        return Request(
+            "POST",
+            self._base + work.path,
+            named,
+            partial(body.pieces, self._call) if isinstance(body, Body) else bytes(body),
+            flows=first.flows,
+            waits=first.flows and work.path != DECODE,
+        )
 
     # --- answers ----------------------------------------------------------------------------
 
@@ -240,8 +283,14 @@ class Core:
             ) from error
 
 
-def _may_pass(outcome: Any) -> bool:
-    return isinstance(outcome, Refusal) and outcome.failure.status in AGAIN
+def _may_pass(outcome: Any, item: Item) -> bool:
+    passes = isinstance(outcome, Refusal) and outcome.failure.status in AGAIN
+    return passes and not _spent([item])
+
+
+def _spent(items: Sequence[Item]) -> bool:
+    """Whether they can't be sent again."""
+    return any(isinstance(item.data, Body) and item.data.spent for item in items)
 
 
 def _befalls_all(refusal: Refusal, items: Sequence[Item]) -> bool:
@@ -251,6 +300,11 @@ def _befalls_all(refusal: Refusal, items: Sequence[Item]) -> bool:
         return True
     shapes = {getattr(item.data, "shape", item.place) for item in items}
     return code in TOO_LARGE_ALONE and len(shapes) == 1
+
+
+def _check_video(facts: Facts) -> None:
+    if not facts.traits.is_video:
+        raise InputError(f"{facts.name} takes pictures, not clips")
 
 
 def _check_on_error(on_error: str) -> None:

@@ -16,6 +16,7 @@ from vqtok.clips import as_clip_output
 from vqtok.errors import CodesError, ImageError
 from vqtok.pictures import Pixels
 from vqtok.sequences import OutputType, as_output
+from vqtok.serve.client.bodies import Body
 from vqtok.serve.client.connection import Reply
 from vqtok.serve.client.items import Item
 from vqtok.serve.facts import Facts
@@ -39,9 +40,10 @@ from vqtok.serve.wire.media import RAW, SAFETENSORS
 from vqtok.serve.wire.sheets import Expect
 from vqtok.types import Codes
 
-__all__ = ["Work", "decoding", "encoding", "latents", "reconstructing"]
+__all__ = ["DECODE", "Work", "decoding", "encoding", "latents", "reconstructing"]
 
-Body = tuple[bytes, Mapping[str, str]]
+DECODE = "/decode"
+Written = tuple["bytes | Body", Mapping[str, str]]
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Work:
 
     path: str
     accept: str
-    write: Callable[[Sequence[Item]], Body]
+    write: Callable[[Sequence[Item]], Written]
     read: Callable[[Reply], Sequence[Any]]
     fault: type[ImageError] | type[CodesError] = ImageError
 
@@ -94,7 +96,7 @@ def reconstructing(output_type: OutputType) -> Work:
 
 def decoding(output_type: OutputType) -> Work:
     """Codes or latents -> pictures."""
-    return Work("/decode", SAFETENSORS, _write_codes, _reader(output_type), CodesError)
+    return Work(DECODE, SAFETENSORS, _write_codes, _reader(output_type), CodesError)
 
 
 def _reader(output_type: OutputType) -> Callable[[Reply], list[Any]]:
@@ -109,9 +111,11 @@ def _reader(output_type: OutputType) -> Callable[[Reply], list[Any]]:
     return lambda reply: [shown(row) for row in read_pixels(reply.headers, reply.body)]
 
 
-def _write_items(items: Sequence[Item]) -> Body:
+def _write_items(items: Sequence[Item]) -> Written:
     """Pictures or clips of one kind: a file, a form of files, or pixels."""
     first = items[0]
+    if isinstance(first.data, Body):
+        return first.data, first.data.headers
     if not first.media:
         return _pixels([item.data for item in items])
     if len(items) == 1:
@@ -119,7 +123,7 @@ def _write_items(items: Sequence[Item]) -> Body:
     return _form(items)
 
 
-def _pixels(arrays: Sequence[Pixels]) -> Body:
+def _pixels(arrays: Sequence[Pixels]) -> Written:
     """One after another where they have one shape; the server reads these fastest."""
     shapes = {array.shape for array in arrays}
     if len(shapes) > 1:
@@ -131,7 +135,7 @@ def _pixels(arrays: Sequence[Pixels]) -> Body:
     return b"".join(np.ascontiguousarray(array).data for array in arrays), headers
 
 
-def _form(items: Sequence[Item]) -> Body:
+def _form(items: Sequence[Item]) -> Written:
     boundary = uuid.uuid4().hex
     pieces: list[bytes] = []
     for item in items:
@@ -144,7 +148,7 @@ def _form(items: Sequence[Item]) -> Body:
     return body, {"content-type": f"multipart/form-data; boundary={boundary}"}
 
 
-def _write_codes(items: Sequence[Item]) -> Body:
+def _write_codes(items: Sequence[Item]) -> Written:
     """Codes of one kind, or latents."""
     tokens = [item.data for item in items]
     if isinstance(first := tokens[0], Codes):

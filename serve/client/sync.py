@@ -14,9 +14,11 @@ from vqtok.serve.client.background import Background, Ended, Waiter
 from vqtok.serve.client.core import Core, OnError, Options
 
 if TYPE_CHECKING:
+    from vqtok.pictures import Pixels
     from vqtok.serve.client.codec import RemoteCodec
     from vqtok.serve.facts import Facts
     from vqtok.tokenizer import VisualTokenizer
+    from vqtok.types import Codes
 
 __all__ = ["Client"]
 
@@ -44,7 +46,9 @@ class Client:
     url          such as http://127.0.0.1:8000
     model        the name of one of several on the server; by default its first
     api_key      by default the environment's VQTOK_API_KEY
-    timeout      seconds until the whole answer to a request, with all that it is sent again
+    timeout      seconds until the whole answer to a request, with all that it is sent again; of
+                 clips, which may take any time, seconds without anything that moves, but for codes
+                 when a clip is sent: up to an hour
     retries      how often that is after 502, 504 and connections that broke; no connection, 429
                  and 503 are asked again until the timeout, whatever this says. 0: nothing is
     concurrency  requests of one call that are under way at once
@@ -103,6 +107,28 @@ class Client:
         """
         return self._run(lambda core: core.decode(codes, output_type, on_error))
 
+    def encode_clip(self, clip: Any) -> Codes:
+        """A clip of any length -> its `Codes`, a batch of one; it is read while it is sent.
+
+        It is what `encode` takes for one clip, or an iterator of frames. Memory holds some frames
+        at a time. Where an iterator has begun, nothing is sent again.
+        """
+        return self._run(lambda core: core.encode_clip(clip))
+
+    def decode_frames(self, codes: Any) -> Iterator[Pixels]:
+        """The codes of one clip -> its frames, (H, W, 3) uint8 each, as the server makes them.
+
+        Memory holds some at a time, and codes of any length are taken. Where the connection breaks,
+        all are asked for again, and given from there on.
+        """
+        waiter = self._waiter()
+        flow = self._waited(waiter, lambda: self._core.using(waiter.call).decode_frames(codes))
+        try:
+            while frames := self._waited(waiter, flow.next):
+                yield from frames
+        finally:
+            waiter.leave(flow)
+
     def reconstruct(
         self, images: Any, *, output_type: OutputType = "pil", on_error: OnError = "raise"
     ) -> Any:
@@ -153,8 +179,13 @@ class Client:
     ) -> None:
         self.close()
 
+    @property
+    def url(self) -> str:
+        """Of the server, as people may see it: without a password in it."""
+        return self._core.url
+
     def __repr__(self) -> str:
-        return f"Client({self._core.url!r})"
+        return f"Client({self.url!r})"
 
     # --- inside -----------------------------------------------------------------------------
 

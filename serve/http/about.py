@@ -23,6 +23,10 @@ __all__ = [
 ]
 
 NO_STORE = ((b"cache-control", b"no-store"),)
+LIMITS = (
+    *("max_body", "max_film", "max_pixels", "max_area", "max_images", "max_frames"),
+    "timeout",
+)
 EXPOSITION = b"text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -120,8 +124,4 @@ class OpenApi:
 def told_of(served: Served) -> dict[str, Any]:
     """Facts and limits of a tokenizer, for JSON."""
     settings = served.settings
-    limits = {
-        name: getattr(settings, name)
-        for name in ("max_body", "max_pixels", "max_area", "max_images", "max_frames", "timeout")
-    }
-    return served.facts.to_dict() | {"limits": limits}
+    return served.facts.to_dict() | {"limits": {name: getattr(settings, name) for name in LIMITS}}

@@ -15,7 +15,15 @@ from vqtok.serve.http.threads import in_thread
 from vqtok.serve.wire import Failure, Row, WireError, by_name, negotiate, offered_pictures
 from vqtok.serve.wire.files import MOVIES
 
-__all__ = ["check_query", "made", "medium_of", "pictures_medium", "rate_of", "send"]
+__all__ = [
+    "check_pictures",
+    "check_query",
+    "made",
+    "medium_of",
+    "pictures_medium",
+    "rate_of",
+    "send",
+]
 
 SMALL = 1 << 16  # numbers that are written without a thread
 SLOWEST, FASTEST = 1, 240  # frames a second of films
@@ -48,6 +56,12 @@ def medium_of(x: Exchange, offered: Sequence[str]) -> str:
             f"this is answered as {', '.join(offered)}; Accept asks for {accept[:100]!r}",
         )
     return found
+
+
+def check_pictures(x: Exchange, *, video: bool) -> float:
+    """Raises where no number of pictures can be had in what is asked for; the rate of films."""
+    offered = (*offered_pictures(1, video=video), *offered_pictures(2, video=video))
+    return rate_of(x, medium_of(x, offered))
 
 
 def pictures_medium(x: Exchange, count: int, *, video: bool) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from vqtok.serve.board import Board, Phase
@@ -16,8 +15,9 @@ from vqtok.serve.http.exchange import STALLED, Exchange, Gone, Room, Scope
 from vqtok.serve.http.faults import Fault, fault_of
 from vqtok.serve.http.log import Log, line_of, trace_of
 from vqtok.serve.http.replies import answer_fault
-from vqtok.serve.http.routes import Route, missing, routes_of, served_at
+from vqtok.serve.http.routes import OF_MODEL, Route, missing, routes_of, served_at
 from vqtok.serve.http.served import Served, Shop
+from vqtok.serve.http.threads import Threads
 from vqtok.serve.meters import CODES, Meters
 
 if TYPE_CHECKING:
@@ -57,12 +57,14 @@ class App:
         self._key = settings.api_key.encode() if settings.api_key else b""
         self._cors = Cors(settings.cors)
         self._log = Log(settings.log == "json")
-        self._threads = ThreadPoolExecutor(settings.decoder_threads, "vqtok-decode")
+        self._threads = Threads(settings.decoder_threads, "vqtok-decode")
+        self._brief = Threads(1, "vqtok-brief")
         self._room = Room(HELD * settings.max_body)
         self._begun: asyncio.Future[None] | None = None
         self._own: Desks = {}
         self.routes: dict[str, Route] = {}
         self.names: list[str] = []
+        self._print = (b"", b"")  # the first one's, for answers about none
 
     async def __call__(
         self,
@@ -99,6 +101,8 @@ class App:
         served = route.served if route else served_at(x.path, self.routes)
         if served is not None:
             x.common.append(served.print)
+        elif route or not OF_MODEL.fullmatch(x.path):
+            x.common.append(self._print)
         if self._key and x.method != "OPTIONS" and not (route and route.is_open):
             check_key(x.headers, self._key)
         if route is None:
@@ -111,7 +115,8 @@ class App:
         if route.op:
             x.op = route.op  # before anything is refused
             self._check_open()
-            x.check_length()
+            if not route.is_long:
+                x.check_length()
         await route.handle(x)
 
     async def _other_method(self, x: Exchange, route: Route) -> None:
@@ -172,7 +177,8 @@ class App:
             self.meters.add("vqtok_requests_total", 1, **labels, code=x.status)
         if x.op != "other":
             self.meters.add("vqtok_request_seconds", seconds, **labels)
-        self._log.write(line_of(x, seconds))
+        if self._log.wanted:
+            self._log.write(line_of(x, seconds))
 
     # --- start and end ---------------------------------------------------------------------------
 
@@ -194,11 +200,13 @@ class App:
             self.board,
             self.meters,
             self._threads,
+            self._brief,
             tuple(served),
             self._report,
             Cache(self.settings.cache),
         )
         self.names = [one.name for one in served]
+        self._print = served[0].print
         self.routes = routes_of(shop)
 
     async def _live(
@@ -215,7 +223,8 @@ class App:
     async def close(self) -> None:
         """Ends the threads, and the desks that this app has started."""
         self._log.flush()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
+        self._brief.close()
         for desk in self._own.values():
             desk.close()
 

@@ -147,9 +147,10 @@ class Exchange:
     # --- the body --------------------------------------------------------------------------
 
     def check_length(self) -> None:
-        """Raises where the body says that it is too long, before any of it is read."""
+        """Raises where the body says that it is too long, or what was read of it is."""
         length = self.headers.get("content-length")
-        if length is not None and (not length.isdigit() or int(length) > self.limit):
+        told = length is not None and (not length.isdigit() or int(length) > self.limit)
+        if told or self.got > self.limit:
             raise self._too_large()
 
     async def read(self) -> bytes:
@@ -242,6 +243,34 @@ class Exchange:
             self._seen = time.perf_counter()
         await self._send({"type": "http.response.body", "body": b""})
 
+    async def answer_made(
+        self,
+        status: int,
+        length: int,
+        pieces: AsyncIterator[bytes | memoryview],
+        headers: Headers = (),
+    ) -> None:
+        """The one answer, sent as it is made; the time that this takes is not the client's."""
+        await self.start(status, length, headers)
+        self._watcher = self._watcher or asyncio.ensure_future(self._await_leaving())
+        while (piece := await self._pause(pieces)) is not None:
+            for at in range(0, len(piece), PIECE):
+                part = piece[at : at + PIECE]
+                await self._send({"type": "http.response.body", "body": part, "more_body": True})
+                self.sent += len(part)
+                self._seen = time.perf_counter()
+            if self._watcher.done():
+                raise Gone("the client left before its answer was made")
+        await self._send({"type": "http.response.body", "body": b""})
+
+    async def _pause(self, pieces: AsyncIterator[bytes | memoryview]) -> bytes | memoryview | None:
+        """The next piece, or None; nothing is sent until it is there."""
+        self.sending, begin = False, time.perf_counter()
+        piece = await anext(pieces, None)
+        self.sending, self._seen = True, time.perf_counter()
+        self._started += self._seen - begin
+        return piece
+
     async def start(self, status: int, length: int, headers: Headers) -> None:
         """Status and headers; those that every answer has come along."""
         self.answered = self.sending = True
@@ -283,7 +312,7 @@ class Exchange:
     async def _await_leaving(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        if not self.answered:
+        if not self.sending:
             self._stop("client_gone")
 
     def _stop(self, why: str) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import math
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -13,28 +15,35 @@ from PIL import Image
 from vqtok.errors import ImageError, VqtokError
 from vqtok.geometry import Geometry, geometry
 from vqtok.pictures import MAX_ASPECT, MAX_PIXELS, MAX_SIDE
-from vqtok.preprocess import prepare, preprocess_frames
-from vqtok.serve.http.exchange import Gone
+from vqtok.preprocess import Preprocess, prepare
 from vqtok.serve.http.faults import Fault
 from vqtok.serve.http.served import Served
 from vqtok.serve.http.work import Work
 from vqtok.serve.outcomes import Late
-from vqtok.serve.slab import Slot
 from vqtok.serve.wire import Failure, Upload
-from vqtok.streams import ClipReader, is_animated, open_clip
+from vqtok.streams import is_animated
 
 if TYPE_CHECKING:
     from vqtok.serve.desk import Ticket
 
-__all__ = ["check_area", "kind_of", "lay", "taken"]
+__all__ = [
+    "as_it_is",
+    "check_area",
+    "check_pixels",
+    "lay",
+    "planned",
+    "sides_of",
+    "taken",
+    "told",
+]
 
-CLIP = 32  # times the pixels that one upload may have are those of all frames of a clip
+T = TypeVar("T")
 
 
 def taken(upload: Upload, served: Served) -> Upload:
     """An upload as this tokenizer takes it: as a clip, or as a picture, or not at all."""
     data = upload.data
-    if served.facts.is_video:
+    if served.facts.traits.is_video:
         moves = upload.clip or (isinstance(data, bytes) and is_animated(data))
         return upload._replace(clip=moves)
     if not upload.clip:
@@ -48,77 +57,49 @@ def taken(upload: Upload, served: Served) -> Upload:
     return Upload(data if isinstance(data, Failure) else fault.failure, upload.name)
 
 
-def kind_of(upload: Upload, served: Served) -> int:
-    """Which kind of slot an upload needs: that of clips also where only reading it would tell."""
-    kinds = served.desk.line.slab.kinds
-    return 1 if upload.clip and len(kinds) > 1 and kinds[1][0] else 0
-
-
 def lay(ticket: Ticket, upload: Upload, work: Work) -> tuple[int, ...]:
-    """Puts an upload's pixels into a slot, and returns the size that comes back of them."""
+    """Puts a picture's pixels into a slot, and returns the size that comes back of them."""
+    return told(upload, work.served, lambda: _lay_picture(ticket, upload, work.served))
+
+
+def told(upload: Upload, served: Served, read: Callable[[], T]) -> T:
+    """What reading an upload gives; where it can't be read, an error that says why."""
     try:
-        _check_time(ticket, upload.name)
-        if upload.clip:
-            return _lay_clip(ticket, upload, work)
-        return _lay_picture(ticket.slot, upload, work.served)
+        return read()
     except ImageError as error:
-        raise _misfit(upload, work.served, error) or error from None
+        raise _misfit(upload, served, error) or error from None
     except (VqtokError, MemoryError):
         raise
     except Exception as error:  # what readers of animations and films raise on malformed bytes
         raise ImageError(f"{upload.name} is broken or cut short: {error}") from error
 
 
-def _lay_picture(slot: Slot, upload: Upload, served: Served) -> tuple[int, ...]:
-    sides = _sides(upload, served) if served.prepares.keeps_size else None
+def _lay_picture(ticket: Ticket, upload: Upload, served: Served) -> tuple[int, ...]:
+    if time.monotonic() > ticket.deadline:  # or those who are late would keep threads from others
+        raise Late(f"{upload.name} was not decoded in time")
+    sides = sides_of(upload, served) if served.prepares.keeps_size else None
     if sides is not None:
         check_area(*sides, upload.name, served)
     source: Any = upload.data
     found = prepare(source, served.prepares, name=upload.name)
-    slot.put("pixels", found.pixels)
+    ticket.slot.put("pixels", found.pixels)
     return found.size
 
 
-def _lay_clip(ticket: Ticket, upload: Upload, work: Work) -> tuple[int, ...]:
-    """Frame by frame; how many there are is known at their end."""
-    served, slot = work.served, ticket.slot
-    settings, most = served.prepares, served.settings.max_frames
-    source: Any = upload.data
-    reader: ClipReader = open_clip(source, name=upload.name, background=settings.background)
-    length = reader.length or 1
-    _check_frames(length, upload.name, most)
-    height, width = reader.size
-    _check_time(ticket, upload.name)
-    _check_pixels(height, width, upload.name, served)
-    _check_clip(length, height, width, upload.name, served)
-    plan = _planned(height, width, upload.name, served)
-    check_area(height, width, upload.name, served)
-    room = slot.lay("pixels", "u1", (most, *plan.size, 3))
-    count = 0
-    for frame in preprocess_frames(reader, settings, name=upload.name):
-        _check_frames(count + 1, upload.name, most)
-        _check_time(ticket, upload.name)
-        if work.x.stopped:
-            raise Gone("the client left while its clip was read")
-        room[count] = frame
-        count += 1
-    slot.clear()  # what was written stays, and is named again as long as it is
-    slot.lay("pixels", "u1", (count, *plan.size, 3))
-    return (count, *plan.kept)
+@lru_cache(256)
+def as_it_is(shape: tuple[int, ...], settings: Preprocess) -> bool:
+    """Whether preprocessing leaves a picture or frame of this shape alone."""
+    *_, height, width, _ = shape
+    try:
+        plan = geometry(height, width, settings)
+    except ImageError:  # which is said of each picture, as of those in files
+        return False
+    same = plan.box == (0, 0, height, width) and plan.at == (0, 0)
+    return same and plan.scaled == plan.size == (height, width)
 
 
-def _check_time(ticket: Ticket, name: str) -> None:
-    """Or those whose deadline is over would keep threads from others."""
-    if time.monotonic() > ticket.deadline:
-        raise Late(f"{name} was not decoded in time")
-
-
-def _check_frames(count: int, name: str, most: int) -> None:
-    if count > most:
-        raise Fault("too_many_frames", f"{name} has more than {most:,} frames")
-
-
-def _check_pixels(height: int, width: int, name: str, served: Served) -> None:
+def check_pixels(height: int, width: int, name: str, served: Served) -> None:
+    """Raises where a picture or frame has more than are taken."""
     most = served.settings.max_pixels
     if height * width > most:
         raise Fault(
@@ -128,21 +109,11 @@ def _check_pixels(height: int, width: int, name: str, served: Served) -> None:
         )
 
 
-def _check_clip(length: int, height: int, width: int, name: str, served: Served) -> None:
-    most = CLIP * served.settings.max_pixels
-    if length * height * width > most:
-        raise Fault(
-            "too_many_pixels",
-            f"{name} has {length} frames, {width} wide and {height} high; at most {most:,} pixels "
-            "are taken of a clip",
-        )
-
-
 def check_area(height: int, width: int, name: str, served: Served) -> None:
     """Raises where a tokenizer that keeps sizes would make more of it than there is room for."""
     if not served.prepares.keeps_size:
         return
-    kept, most = _planned(height, width, name, served).kept, served.settings.max_area
+    kept, most = planned(height, width, name, served).kept, served.settings.max_area
     if math.prod(kept) > most:
         raise Fault(
             "too_many_pixels",
@@ -151,7 +122,8 @@ def check_area(height: int, width: int, name: str, served: Served) -> None:
         )
 
 
-def _planned(height: int, width: int, name: str, served: Served) -> Geometry:
+def planned(height: int, width: int, name: str, served: Served) -> Geometry:
+    """What becomes of a picture or frame."""
     try:
         return geometry(height, width, served.prepares, name=name)
     except ImageError as error:
@@ -161,11 +133,11 @@ def _planned(height: int, width: int, name: str, served: Served) -> Geometry:
 def _misfit(upload: Upload, served: Served, error: ImageError) -> Fault | None:
     """What a picture that cannot be taken is told whose sides are to blame; None of others."""
     try:
-        sides = _sides(upload, served)
+        sides = sides_of(upload, served)
         if sides is None:
             return None
-        _check_pixels(*sides, upload.name, served)
-        _planned(*sides, upload.name, served)
+        check_pixels(*sides, upload.name, served)
+        planned(*sides, upload.name, served)
     except Fault as fault:
         return fault
     if max(sides) > min(MAX_SIDE, MAX_ASPECT * min(sides)):
@@ -173,7 +145,7 @@ def _misfit(upload: Upload, served: Served, error: ImageError) -> Fault | None:
     return None
 
 
-def _sides(upload: Upload, served: Served) -> tuple[int, int] | None:
+def sides_of(upload: Upload, served: Served) -> tuple[int, int] | None:
     """Height and width that a file's header or an array tells; orientation left aside."""
     data = upload.data
     if isinstance(data, np.ndarray):

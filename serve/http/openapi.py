@@ -30,10 +30,11 @@ PIXELS = tuple(
 INFO = """\
 Pictures and clips to grids of codes and back.
 
-Every answer to a model's work names the model's fingerprint. Codes can only be decoded by the
-codebook that made them: those that name another one are refused (409). Everything here is a pure
-function of what is sent, so any request may be sent again. A body whose Content-Type is missing, or
-says no more than octets without X-VQTok-Shape, is taken for what its first bytes say.
+Every answer names the fingerprint of a model, that of the first where the path names none. Codes
+can only be decoded by the codebook that made them: those that name another one are refused (409).
+Everything here is a pure function of what is sent, so any request may be sent again. A body whose
+Content-Type is missing, or says no more than octets without X-VQTok-Shape, is taken for what its
+first bytes say.
 """
 
 
@@ -112,7 +113,7 @@ def _of_server(auth: bool) -> Json:
         ("/docs", "text/html", "How to use all this"),
     ):
         name = path.strip("/").partition(".")[0] or "page"
-        answer = {"description": summary, "headers": parts.refs("headers", ["X-Request-Id"])}
+        answer = {"description": summary, "headers": parts.refs("headers", parts.ALWAYS)}
         kind = {"type": "object" if media == JSON else "string"}
         operation = {
             "summary": summary,
@@ -120,11 +121,12 @@ def _of_server(auth: bool) -> Json:
             "tags": ["server"],
             "responses": {"200": answer | {"content": {media: {"schema": kind}}}},
         }
-        page = media == "text/html"
-        if page:
-            operation |= {"security": []}
+        if media == "text/html":
             operation["responses"] |= {"304": {"description": "As it was"}}
-        found[path] = _item("get", operation, [], auth and not page)
+        is_open = path != "/metrics"
+        if is_open:
+            operation |= {"security": []}
+        found[path] = _item("get", operation, [], auth and not is_open)
     return found
 
 
@@ -143,7 +145,7 @@ def _plain(schema: str, summary: str, more: Iterable[int] = ()) -> Json:
     """A question that is answered with JSON."""
     answer = {
         "description": summary,
-        "headers": parts.refs("headers", ["X-Request-Id"]),
+        "headers": parts.refs("headers", parts.ALWAYS),
         "content": {JSON: {"schema": {"$ref": f"#/components/schemas/{schema}"}}},
     }
     statuses = {"200": answer, **{str(status): answer for status in more}}
@@ -158,7 +160,9 @@ def _encode() -> Json:
         "summary": "Codes of pictures or clips",
         "description": "One body holds one picture or many; each is worked on as soon as it is "
         "there. A picture that fails among others has its error in its place, and the answer is "
-        "200; where all fail, the answer is that of the first.",
+        "200; where all fail, the answer is that of the first. A clip has any length: raw frames "
+        "are worked on as they come, with X-VQTok-Shape: *,256,256,3 until the body ends; a film "
+        "may have max_film bytes.",
         "parameters": parts.parameters("output", "format_of_codes", *parts.PIXEL_HEADERS),
         "requestBody": {"$ref": "#/components/requestBodies/Pictures"},
         "responses": _answers("Tokens"),
@@ -173,7 +177,8 @@ def _decode() -> Json:
     return {
         "summary": "Pictures or clips of codes or latents",
         "description": "Takes what /v1/encode answered, as it is, and shorter forms. Arrays of "
-        "whole numbers are codes, of fractions latents.",
+        "whole numbers are codes, of fractions latents. A long clip is sent while it is made, but "
+        "for JSON and films, which are complete before: an answer that breaks off is none.",
         "parameters": parts.parameters(
             "format_of_pictures", "fps", *parts.CODE_HEADERS, "If-None-Match"
         ),

@@ -10,6 +10,7 @@ from vqtok.serve.wire.media import JSON
 
 __all__ = [
     "ABOUT_MEDIA",
+    "ALWAYS",
     "ANSWER_HEADERS",
     "CODE_HEADERS",
     "GRID",
@@ -76,8 +77,8 @@ WHOLE = r"[1-9]\d{0,8}"
 _TOLD: dict[str, tuple[str, Json, str]] = {
     "X-VQTok-Shape": (
         "Of the array in the body, where all pictures have one shape; with their number before "
-        "it where these are several",
-        {"type": "string", "pattern": rf"^{WHOLE}(,{WHOLE}){{0,5}}$"},
+        "it where these are several. A clip that is sent may have * for its number of frames",
+        {"type": "string", "pattern": rf"^(\*,)?{WHOLE}(,{WHOLE}){{0,5}}$"},
         "2,256,256,3",
     ),
     "X-VQTok-Dtype": (
@@ -142,6 +143,7 @@ HEADERS: Json = {
     name: {"description": text, "schema": schema, "example": example}
     for name, (text, schema, example) in {**_TOLD, **_SAID}.items()
 }
+ALWAYS = ["X-Request-Id", "X-VQTok-Fingerprint"]
 ANSWER_HEADERS = [*_TOLD, *list(_SAID)[:5]]
 PIXEL_HEADERS = ["X-VQTok-Shape", "X-VQTok-Dtype"]
 CODES_OF = ["X-VQTok-Fingerprint", "X-VQTok-Codebook-Size"]  # what codes were made with
@@ -235,7 +237,7 @@ def _response(status: int) -> Json:
         more = ["Retry-After"]
     return {
         "description": f"{_MEANS[status]}: {', '.join(codes)}",
-        "headers": refs("headers", ["X-Request-Id", *more]),
+        "headers": refs("headers", [*ALWAYS, *more]),
         "content": {
             JSON: {
                 "schema": {"$ref": "#/components/schemas/Error"},

@@ -77,7 +77,9 @@ PREPARED = {
     "is_multiscale": YES,
     "check": {**TEXT, "description": "What its probe said when it was loaded"},
     "limits": record(
-        dict.fromkeys(("max_body", "max_pixels", "max_area", "max_images", "max_frames"), COUNT)
+        dict.fromkeys(
+            ("max_body", "max_film", "max_pixels", "max_area", "max_images", "max_frames"), COUNT
+        )
         | {"timeout": {"type": "number"}}
     ),
 }

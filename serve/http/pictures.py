@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import math
 import time
-from functools import lru_cache, partial
+from functools import partial
 from typing import TYPE_CHECKING
 
-from vqtok.errors import ImageError
-from vqtok.geometry import geometry
 from vqtok.pictures import Pixels
-from vqtok.preprocess import Preprocess
 from vqtok.serve.http.answers import (
+    check_pictures,
     check_query,
     made,
     medium_of,
     pictures_medium,
-    rate_of,
     send,
 )
 from vqtok.serve.http.exchange import STALLED, Exchange
 from vqtok.serve.http.faults import Fault, Headers
-from vqtok.serve.http.laying import check_area, kind_of, lay, taken
+from vqtok.serve.http.films import answer_clip, begun, can_flow, open_headers, raw_clip, spooled
+from vqtok.serve.http.frames import FILL, ReadFrames, wrong_length
+from vqtok.serve.http.laying import as_it_is, check_area, lay, taken
 from vqtok.serve.http.served import Served, Shop
+from vqtok.serve.http.streams import Decoding, encoded, gathered, is_left
 from vqtok.serve.http.threads import in_thread
 from vqtok.serve.http.work import Work
 from vqtok.serve.slab import Op
@@ -32,7 +32,6 @@ from vqtok.serve.wire import (
     PictureReader,
     Row,
     Upload,
-    offered_pictures,
     picture_reader,
     write_pictures,
     write_tokens,
@@ -42,8 +41,6 @@ if TYPE_CHECKING:
     from vqtok.serve.desk import Ticket
 
 __all__ = ["Encode", "Reconstruct", "take"]
-
-FILL = 2  # times the patience that a body may take to fill one slot
 
 
 class Encode:
@@ -72,7 +69,7 @@ class Encode:
             raise Fault("bad_request", f"output is codes or latents; got {output[:60]!r}")
         if output == "codes":
             return Op.ENCODE
-        if self.served.facts.latent_channels is None:
+        if self.served.facts.traits.latent_channels is None:
             raise Fault("cannot_be_done", f"{self.served.name} gives no latents, only codes")
         return Op.LATENTS
 
@@ -85,31 +82,80 @@ class Reconstruct:
 
     async def __call__(self, x: Exchange) -> None:
         check_query(x, "format", "fps")
-        video = self.served.facts.is_video
-        offered = (*offered_pictures(1, video=video), *offered_pictures(2, video=video))
-        fps = rate_of(x, medium_of(x, offered))
-        await send(x, *await self._made(x, video, fps))
+        video = self.served.facts.traits.is_video
+        fps = check_pictures(x, video=video)
+        answer = await self._made(x, video, fps)
+        if answer is not None:
+            await send(x, *answer)
 
-    async def _made(self, x: Exchange, video: bool, fps: float) -> tuple[Headers, bytes]:
-        """The answer; what it was made of is no more when it is sent."""
-        async with Work(x, self.shop, self.served) as work:
+    async def _made(self, x: Exchange, video: bool, fps: float) -> tuple[Headers, bytes] | None:
+        """The answer; what it was made of is no more when it is sent. None where it is sent."""
+        medium = partial(pictures_medium, x, video=video)
+        async with Work(x, self.shop, self.served, check=medium) as work:
             rows = await take(x, work, Op.RECONSTRUCT)
-        media = pictures_medium(x, len(rows), video=video)
+            media = work.check(len(rows))
+            if video and len(rows) == 1 and is_left(row := rows[0]) and can_flow(media):
+                async with Decoding(work, row, self._whole(row)) as frames:
+                    await answer_clip(work, frames, row, media, fps)
+                return None
+            if video:
+                rows = [
+                    await gathered(work, row, self._whole(row)) if is_left(row) else row
+                    for row in rows
+                ]
         write = partial(write_pictures, rows, self.served.head, media, fps=fps)
         answer = await made(self.shop, rows, media, write)
         work.let_go()
         return answer
 
+    def _whole(self, row: Row) -> tuple[int, ...]:
+        """The pixels that a clip's codes stand for."""
+        return self.served.facts.traits.size_of(row.parts["codes"].shape[:3])
+
 
 async def take(x: Exchange, work: Work, op: Op) -> list[Row | Failure]:
-    """All pictures of a body -> what came of each."""
+    """All pictures of a body -> what came of each; see `encoded` for clips."""
     served = work.served
-    reader = picture_reader(x.headers, served.limits, video=served.facts.is_video)
+    if served.facts.traits.is_video:
+        return await _take_clips(x, work, op)
+    reader = picture_reader(x.headers, served.limits)
+    work.check(reader.count or 1)
     shape = reader.shape
-    if shape is not None and reader.count is not None and _as_it_is(shape, served.prepares):
+    if shape is not None and reader.count is not None and as_it_is(shape, served.prepares):
         await _take_raw(x, work, op, shape, reader.count)
     else:
         await _take_files(x, work, op, reader)
+    return await work.results()
+
+
+async def _take_clips(x: Exchange, work: Work, op: Op) -> list[Row | Failure]:
+    """The same of one clip of any length, or of several that are held."""
+    served, settings = work.served, work.shop.settings
+    headers, is_open = open_headers(x)
+    reader = picture_reader(headers, served.limits, video=True)
+    work.check(reader.count or 1)
+    if (source := raw_clip(work, reader, is_open)) is not None:
+        work.begin()
+        work.done(await encoded(work, op, source, claims=True))
+        return await work.results()
+    start = await begun(x, work)
+    if x.limit > settings.max_body:
+        with spooled(work) as spool:
+            await spool.fill(x, start)
+            work.begin()
+            work.done(await encoded(work, op, spool.source(work), claims=True))
+            return await work.results()
+    shape = reader.shape
+    one = served.facts.chunk_frames(settings)
+    if (
+        shape is not None
+        and reader.count is not None
+        and (len(shape) < 4 or shape[0] <= one)
+        and as_it_is(shape, served.prepares)
+    ):
+        await _take_raw(x, work, op, shape, reader.count)
+    else:
+        await _take_files(x, work, op, reader, start)
     return await work.results()
 
 
@@ -148,13 +194,7 @@ def _check_length(x: Exchange, shape: tuple[int, ...], count: int) -> None:
     """Raises where the body says that it has another length than its shape."""
     said, expected = x.headers.get("content-length"), count * math.prod(shape)
     if said is not None and int(said) != expected:
-        raise _wrong_length(int(said), expected)
-
-
-def _wrong_length(got: int, expected: int) -> Fault:
-    if got < expected:
-        return Fault("truncated", f"the pixels take {expected:,} bytes; the body has {got:,}")
-    return Fault("wrong_shape", f"the pixels take {expected:,} bytes; the body has more")
+        raise wrong_length(int(said), expected)
 
 
 class _Body:
@@ -169,7 +209,7 @@ class _Body:
         if not self._left:
             self._left = memoryview(await self._x.read())
             if not self._left:
-                raise _wrong_length(self._x.got, self._expected)
+                raise wrong_length(self._x.got, self._expected)
 
     async def fill(self, room: memoryview, until: float) -> None:
         """Exactly as much as there is room for; a `Fault` where that takes too long."""
@@ -186,28 +226,25 @@ class _Body:
     async def end(self) -> None:
         """Raises where there is more."""
         if self._left or await self._x.read():
-            raise _wrong_length(self._x.got, self._expected)
-
-
-@lru_cache(256)
-def _as_it_is(shape: tuple[int, ...], settings: Preprocess) -> bool:
-    """Whether preprocessing leaves a picture or frame of this shape alone."""
-    *_, height, width, _ = shape
-    try:
-        plan = geometry(height, width, settings)
-    except ImageError:  # which is said of each picture, as of those in files
-        return False
-    same = plan.box == (0, 0, height, width) and plan.at == (0, 0)
-    return same and plan.scaled == plan.size == (height, width)
+            raise wrong_length(self._x.got, self._expected)
 
 
 # --- files, and arrays that must be prepared -----------------------------------------------------
 
 
-async def _take_files(x: Exchange, work: Work, op: Op, reader: PictureReader) -> None:
-    """Each is handed in as soon as it has arrived, and decoded in a thread."""
+async def _take_files(
+    x: Exchange, work: Work, op: Op, reader: PictureReader, start: bytes = b""
+) -> None:
+    """Each is handed in as soon as it has arrived, and decoded in a thread.
+
+    start  what was read of the body already
+    """
     work.check_room()
     only = reader.count == 1
+    x.hold(len(start))
+    found = reader.feed(start) if start else []
+    for upload in found:
+        await _take_file(work, op, upload, only)
     async for piece in x.pieces():
         for upload in reader.feed(piece):
             await _take_file(work, op, upload, only)
@@ -216,13 +253,17 @@ async def _take_files(x: Exchange, work: Work, op: Op, reader: PictureReader) ->
 
 
 async def _take_file(work: Work, op: Op, upload: Upload, only: bool) -> None:
-    if upload.clip or work.served.facts.is_video:
+    if upload.clip or work.served.facts.traits.is_video:
         until = time.monotonic() + work.x.patience
         upload = await in_thread(work.shop.threads, taken, upload, work.served, until=until)
     if isinstance(upload.data, Failure):
         work.failed(upload.data)
         return
-    ticket = await work.ticket(kind_of(upload, work.served))
+    if upload.clip:
+        first = work.begin()
+        work.later(encoded, work, op, ReadFrames(work, upload), first)
+        return
+    ticket = await work.ticket(0)
     if only:
         work.done(await _lay_and_run(work, op, upload, ticket))
     else:
@@ -232,7 +273,8 @@ async def _take_file(work: Work, op: Op, upload: Upload, only: bool) -> None:
 async def _lay_and_run(work: Work, op: Op, upload: Upload, ticket: Ticket) -> Row:
     with work.filling(ticket):
         begin = time.perf_counter()
-        size = await in_thread(work.shop.threads, lay, ticket, upload, work, until=ticket.deadline)
+        threads = work.shop.decoder(upload.data)
+        size = await in_thread(threads, lay, ticket, upload, work, until=ticket.deadline)
         work.decoded(time.perf_counter() - begin)
         work.promise(op, size)
     return await work.run_and_close(ticket, op, size)

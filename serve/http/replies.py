@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -28,10 +29,15 @@ async def answer_fault(x: Exchange, fault: Fault, headers: Headers = ()) -> None
     await answer_json(x, fault.status, told, [*fault.headers, *headers])
 
 
-def encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+def encoded(headers: Mapping[str, str]) -> Headers:
     """Headers as ASGI has them, but for the fingerprint, which every answer has anyway."""
-    return [
+    return _encoded(tuple(headers.items()))
+
+
+@lru_cache(512)  # answers to one picture differ little
+def _encoded(headers: tuple[tuple[str, str], ...]) -> Headers:
+    return tuple(
         (name.lower().encode("latin-1"), value.encode("latin-1"))
-        for name, value in headers.items()
+        for name, value in headers
         if name.lower() != FINGERPRINT
-    ]
+    )

@@ -13,7 +13,7 @@ from vqtok.serve.http.exchange import Exchange
 from vqtok.serve.http.faults import Fault
 from vqtok.serve.http.served import Served, Shop
 
-__all__ = ["Handle", "Route", "missing", "routes_of", "served_at"]
+__all__ = ["OF_MODEL", "Handle", "Route", "missing", "routes_of", "served_at"]
 
 Handle = Callable[[Exchange], Awaitable[None]]
 PAGE_FILE = re.compile(r"\.(?!json)\w+$")
@@ -31,6 +31,7 @@ class Route(NamedTuple):
     served   the model that it asks, where it is one
     is_open  whether it needs no key
     op       what work counts as, which a server that ends refuses; "" of what is none
+    is_long  whether its body may have more than `max_body` bytes; its handler looks to that
     """
 
     handle: Handle
@@ -38,6 +39,7 @@ class Route(NamedTuple):
     served: Served | None = None
     is_open: bool = False
     op: str = ""
+    is_long: bool = False
 
     @property
     def allow(self) -> bytes:
@@ -52,7 +54,7 @@ def routes_of(shop: Shop) -> dict[str, Route]:
         "/ready": Route(about.Ready(shop), is_open=True),
         "/startup": Route(about.Startup(shop), is_open=True),
         "/metrics": Route(about.Metrics(shop)),
-        "/openapi.json": Route(about.OpenApi(shop)),
+        "/openapi.json": Route(about.OpenApi(shop), is_open=True),
         "/v1/models": Route(about.Models(shop)),
     }
     if shop.settings.page:
@@ -74,7 +76,8 @@ def routes_of(shop: Shop) -> dict[str, Route]:
 def _work(shop: Shop, served: Served) -> Iterator[tuple[str, Route]]:
     """What is done with pictures and codes."""
     for verb, make in VERBS.items():
-        yield f"/{verb}", Route(make(shop, served), "POST", served, op=verb)
+        clips = served.facts.traits.is_video and make is not codes.Decode
+        yield f"/{verb}", Route(make(shop, served), "POST", served, op=verb, is_long=clips)
 
 
 def served_at(path: str, routes: Mapping[str, Route]) -> Served | None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 from vqtok.preprocess import Preprocess
 from vqtok.serve.http.cache import Cache
-from vqtok.serve.http.exchange import Exchange
+from vqtok.serve.http.exchange import Exchange, Room
+from vqtok.serve.http.threads import Threads
 from vqtok.serve.wire import Head, Limits, Space, print_text
 
 if TYPE_CHECKING:
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from vqtok.serve.settings import ServeSettings
 
 __all__ = ["Served", "Shop"]
+
+SMALL = 1 << 15  # bytes of a file that is decoded in half a millisecond, as a rule
+DISK = 2  # times the longest film are the bytes of films in files that a process has at once
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,12 @@ class Served:
     def head(self) -> Head:
         """What answers say of the codebook."""
         facts = self.facts
-        return Head(facts.fingerprint, facts.fingerprint.codebook, facts.codebook_size, facts.depth)
+        return Head(
+            facts.fingerprint,
+            facts.fingerprint.codebook,
+            facts.traits.codebook_size,
+            facts.traits.depth,
+        )
 
     @cached_property
     def space(self) -> Space:
@@ -77,14 +85,27 @@ class Shop:
     settings: ServeSettings
     board: Board
     meters: Meters
-    threads: Executor
+    threads: Threads
+    brief: Threads  # one, for small files
     served: tuple[Served, ...]
     report: Callable[[Exchange, BaseException], None]  # of what nobody foresaw, to the log
     cache: Cache  # of decoded pictures, of all models
+
+    @cached_property
+    def disk(self) -> Room:
+        """Of the films that are in temporary files."""
+        return Room(DISK * self.settings.max_film)
+
+    def decoder(self, data: object) -> Threads:
+        """Who is to decode it. Small files in two threads at once would spend as much time on
+        waiting for Python's lock as on being decoded."""
+        is_small = isinstance(data, bytes) and len(data) <= SMALL
+        return self.brief if is_small else self.threads
 
     def count(self, x: Exchange, served: Served, statuses: Sequence[int]) -> None:
         """Counts what became of the pictures of a request."""
         x.pictures = len(statuses)
         labels = {"model": served.name, "op": x.op}
-        for status in statuses:
-            self.meters.add("vqtok_pictures_total", 1, **labels, code=status)
+        for status in set(statuses):
+            count = statuses.count(status)
+            self.meters.add("vqtok_pictures_total", count, **labels, code=status)

@@ -8,6 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 from vqtok.serve.http.exchange import PIECE, Exchange
@@ -19,7 +20,7 @@ from vqtok.serve.wire import Failure, Row
 if TYPE_CHECKING:
     from vqtok.serve.desk import Answer, Ticket
 
-__all__ = ["Work", "row_of"]
+__all__ = ["ANSWER", "Work", "row_of"]
 
 ANSWER = 4  # times the largest body are the pixels of an answer to several pictures
 
@@ -32,15 +33,24 @@ class Work:
     request never has more than half of the slots.
 
     It is a context manager, after which all slots are given back, whatever went wrong.
+
+    check  raises where so many pictures cannot be answered; asked before each is worked on
     """
 
-    def __init__(self, x: Exchange, shop: Shop, served: Served) -> None:
-        self.x, self.shop, self.served = x, shop, served
+    def __init__(
+        self, x: Exchange, shop: Shop, served: Served, check: Callable[[int], Any] = bool
+    ) -> None:
+        self.x, self.shop, self.served, self.check = x, shop, served, check
         self._results: list[Row | Failure | asyncio.Task[Row | Failure]] = []
         self._tickets: defaultdict[int, list[Ticket]] = defaultdict(list)  # of each kind
         self._begun = 0  # pictures
         self._counted = False
         self._bytes = self._held = 0  # of the answer's pixels; of those, held in the room
+
+    @cached_property
+    def clips(self) -> asyncio.Lock:
+        """Of clips one is under way at a time."""
+        return asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         return self
@@ -73,8 +83,14 @@ class Work:
         else:
             ticket = desk.claim(kind)
         held.append(ticket)
-        self._begun = len(self._results) + 1
+        self.begin()
         return ticket
+
+    def begin(self) -> bool:
+        """The next picture is under way; whether it is the first."""
+        self.check(len(self._results) + 1)
+        self._begun = len(self._results) + 1
+        return not self._results
 
     async def _below(self, most: int, held: list[Ticket]) -> None:
         """Waits until fewer than `most` of these slots are held, the oldest first."""

@@ -129,6 +129,8 @@ class TokenizerAPI(LitAPI):  # type: ignore[misc]
         self._worker = int(os.environ["LITSERVE_WORKER_ID"])
         # What the user has set stands.
         self._threads = 0 if "OMP_NUM_THREADS" in os.environ else self.bench.threads
+        if self._threads:  # for ONNX Runtime, whose sessions have them from the start
+            os.environ.setdefault("VQTOK_ONNX_THREADS", str(self._threads))
 
     def _set_threads(self) -> None:
         torch = sys.modules.get("torch")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vqtok.serve.board import Board, Phase
 from vqtok.serve.lit.family import leave_with_parent
+from vqtok.serve.lit.memory import keep_memory
 from vqtok.serve.lit.pulses import Pulses
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Office:
     async def open(self, index: int) -> None:
         """Runs in API process `index`, on its loop."""
         leave_with_parent()
+        keep_memory()
         self._take_signals()
         self._open = self.desks(index)
         for desk in self._open.values():

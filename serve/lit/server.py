@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from litserve import LitServer
 
 from vqtok.serve.board import Phase
-from vqtok.serve.http.heads import BoundedHeads
+from vqtok.serve.http.heads import Connection
 from vqtok.serve.lit.api import Bench, Front, Link, TokenizerAPI
 from vqtok.serve.lit.family import ended_by, hush, interrupts_held
 from vqtok.serve.lit.ports import check_port, listen
@@ -104,7 +104,7 @@ class Server(LitServer):  # type: ignore[misc]
             server_header=False,
             proxy_headers=False,
             ws="none",
-            http=BoundedHeads,
+            http=Connection,
             timeout_keep_alive=KEEP_ALIVE,
         )
         return self.supervisor.status

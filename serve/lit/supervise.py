@@ -29,6 +29,8 @@ HANDLED = (signal.SIGTERM, signal.SIGINT)
 LOOK = 0.25
 # Seconds between signs of life of a worker that has nothing to do, by far.
 IDLE = 5.0
+# Seconds that an API process has until it answers, which takes it one.
+OPENS = 60.0
 # How the names of LitServe's processes begin.
 OURS = ("inference-worker", "LitServer-")
 # What an API process gets beyond the deadline of its last request.
@@ -100,11 +102,11 @@ class Supervisor:
         self.status = 0
         self._failed: str | None = None
         self._apis: Sequence[BaseProcess] = ()
-        self._awake = self._looked = time.monotonic()
+        self._awake = self._looked = self._began = time.monotonic()
 
     def start(self, apis: Sequence[BaseProcess]) -> None:
         """Begins, with the API processes running."""
-        self._apis = apis
+        self._apis, self._began = apis, time.monotonic()
         threading.Thread(target=self._run, name="supervisor", daemon=True).start()
 
     def fail(self, reason: str) -> None:
@@ -163,10 +165,16 @@ class Supervisor:
             if process.is_alive():
                 self._look_at(model, number, process)
         for number, process in enumerate(self._apis):
-            beat = self.pulses.last(number)
-            if beat and self._silent(beat + IDLE) > self.settings.hangs_after:
-                self.fail("an API process hangs")
-                process.kill()
+            self._look_at_api(process, self.pulses.last(number))
+
+    def _look_at_api(self, process: BaseProcess, beat: float) -> None:
+        """Ends the server where one hangs, or never came to answer: who connects waits in vain."""
+        if not beat and self._silent(self._began) > OPENS:
+            self.fail(f"an API process does not answer {OPENS:g} s after its start")
+            process.kill()
+        elif beat and self._silent(beat + IDLE) > self.settings.hangs_after:
+            self.fail("an API process hangs")
+            process.kill()
 
     def _look_at(self, model: str, number: int, process: BaseProcess) -> None:
         """Ends a worker that is at one thing for too long; LitServe starts another."""

@@ -96,6 +96,17 @@ export async function decode(model, answer, signal) {
   return { pixels: { count, height, width, rgb }, timing, took: took() };
 }
 
+// The same -> a film of so many frames a second.
+export async function film(model, answer, fps) {
+  const query = new URLSearchParams({ format: "mp4", fps });
+  const { response } = await ask(`v1/models/${encodeURIComponent(model)}/decode?${query}`, {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify(answer),
+  });
+  return response.blob();
+}
+
 // The description that docs.html shows.
 export async function openapi() {
   const { response } = await ask("openapi.json");

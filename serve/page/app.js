@@ -114,7 +114,7 @@ function showPrint({ schema, ...parts }) {
 
 function choose() {
   describe(facts());
-  $("what").textContent = facts().stride.length > 2 ? "clip or a picture" : "picture";
+  $("what").textContent = facts().stride.length > 2 ? "clip of any length, or a picture" : "picture";
   showPrint(facts().fingerprint);
   $("source").textContent = "";
   stage.dim(true); // what is there came from another tokenizer
@@ -146,11 +146,11 @@ async function drawn() {
   };
 }
 
-async function useSample() {
-  const done = tokenize(await drawn());
-  last = null;
-  return done;
-}
+const useSample = async () => tokenize(await drawn(), { again: null });
+
+const nameSource = ({ name, size }) => {
+  $("source").textContent = `${name}, ${bytes(size)}`;
+};
 
 // What is there belongs to another file, or another tokenizer, than the one that is named now.
 function putAway() {
@@ -161,13 +161,27 @@ function putAway() {
   stage.close();
 }
 
-function tokenize(file, more = "") {
-  last = file;
+// What is there stays beside what is said of a file that could not be tokenized, where it is whole
+// and of the tokenizer that is named.
+function keepOrPutAway() {
+  if (session?.facts !== facts() || !session.output) {
+    putAway();
+    return;
+  }
+  nameSource(session.source);
+  stage.dim(false);
+}
+
+// more   is said at the end
+// again  what another tokenizer is to take
+function tokenize(file, { more = "", again = file } = {}) {
   const given =
     file instanceof File
       ? { name: file.name, size: file.size, type: source.typeOf(file), body: file }
       : file;
   return attempt(async () => {
+    const before = last;
+    last = again;
     const opened = new Session(facts(), (what, count) => changed(opened, what, count));
     pending?.cancel();
     session?.cancel();
@@ -177,7 +191,10 @@ function tokenize(file, more = "") {
       await opened.load(given);
     } catch (error) {
       // Codes that came, though nothing was decoded of them, are this file's own.
-      if (opened === pending && opened !== session) putAway();
+      if (opened === pending && opened !== session) {
+        last = before;
+        keepOrPutAway();
+      }
       throw error;
     }
     const took = opened.encoding.took + opened.decoding.took;
@@ -188,7 +205,7 @@ function tokenize(file, more = "") {
 function changed(which, what, count) {
   if (what === "codes" && which === pending) {
     session = which;
-    $("source").textContent = `${which.source.name}, ${bytes(which.source.size)}`;
+    nameSource(which.source);
     stage.inputNote = "reading …";
     stage.open(session);
     player.open(session.codes.frames);
@@ -269,10 +286,10 @@ const leftOut = (count) =>
 source.listen({
   input: $("file"),
   zone: $("drop"),
-  onFiles: ([file, ...rest]) => tokenize(file, leftOut(rest.length)),
+  onFiles: ([file, ...rest]) => tokenize(file, { more: leftOut(rest.length) }),
   onNone: say,
 });
-take.listen(() => ({ session, frame: stage.frame }), say);
+take.listen(() => ({ session, frame: stage.frame, fps: player.fps }), say, attempt);
 $("sample").addEventListener("click", useSample);
 $("model").addEventListener("change", choose);
 $("undo").addEventListener("click", undo);

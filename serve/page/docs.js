@@ -157,6 +157,7 @@ async function start() {
   );
   $("contents").replaceChildren(make("ul", {}, ...links));
   $("operations").replaceChildren(...all.map((operation) => article(document, operation)));
+  if (document.security?.length) await api.models(); // or the key is still to come
 }
 
 async function attempt() {

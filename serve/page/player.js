@@ -2,7 +2,7 @@
 
 import { $ } from "./dom.js";
 
-const RATE = 12; // frames a second; files do not tell theirs to a page
+const RATE = 25; // frames a second, as the server has it; files do not tell theirs to a page
 
 export class Player {
   constructor(onFrame) {
@@ -13,12 +13,19 @@ export class Player {
       this.go(Number($("frame").value));
     });
     $("play").addEventListener("click", () => (this.timer ? this.stop() : this.start()));
+    $("fps").addEventListener("change", () => this.timer && this.start());
+  }
+
+  // Frames a second, also of clips that are taken along.
+  get fps() {
+    const { valueAsNumber, validity } = $("fps");
+    return validity.valid && valueAsNumber ? valueAsNumber : RATE;
   }
 
   open(count) {
     this.stop();
     this.count = count;
-    $("clip").hidden = count < 2;
+    $("clip").hidden = $("save-clip").hidden = count < 2;
     $("frame").max = count - 1;
     this.show(0);
   }
@@ -35,8 +42,9 @@ export class Player {
   }
 
   start() {
+    this.stop();
     $("play").textContent = "Pause";
-    this.timer = setInterval(() => this.go((this.frame + 1) % this.count), 1000 / RATE);
+    this.timer = setInterval(() => this.go((this.frame + 1) % this.count), 1000 / this.fps);
   }
 
   stop() {

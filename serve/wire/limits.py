@@ -20,4 +20,4 @@ class Limits:
     max_body: int = 64_000_000
     max_pixels: int = 50_000_000
     max_images: int = 256
-    max_frames: int = 512
+    max_frames: int = 100_000

@@ -83,7 +83,7 @@ def picture_reader(
         return _Whole(lambda body: _sniffed(headers, body, limits, video), limits)
     if headers.get("content-type", "").strip().lower() in ("image/*", "video/*"):
         check_encoding(headers)
-        return _Whole(lambda body: [_file(body, THE_ONE)], limits)
+        return _File(limits)
     content = content_of(headers, ACCEPTED)
     if content.media == RAW:
         return _Raw(headers, limits, video)
@@ -92,7 +92,7 @@ def picture_reader(
     if content.media in WHOLE:
         read = WHOLE[content.media]
         return _Whole(lambda body: read(body, limits, video), limits)
-    return _Whole(lambda body: [_file(body, THE_ONE)], limits)
+    return _File(limits)
 
 
 def read_pictures(
@@ -131,6 +131,15 @@ class _Whole:
         return found
 
 
+class _File(_Whole):
+    """A body that is one file."""
+
+    count: int | None = 1
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__(lambda body: [_file(body, THE_ONE)], limits)
+
+
 class _Raw:
     """Pixels one after another."""
 
@@ -152,7 +161,8 @@ class _Raw:
         self._step = math.prod(self.shape)
         _check_count(self.count, limits)
         _check_extent(self.shape, limits, THE_ONE)
-        _check_body(self.count * self._step, limits)
+        if self.count > 1 or len(self.shape) < 4:  # one clip need not be held
+            _check_body(self.count * self._step, limits)
         self._buffer = bytearray()
         self._done = 0
 

@@ -161,9 +161,10 @@ def described(sheet: Sheet, main: str) -> dict[str, str]:
         return {**sheet.head.headers, **_of_one(array.shape, array.dtype, row.size, row.scales)}
     good = sheet.good
     found = {**sheet.head.headers, names.STATUS_OF_EACH: ",".join(map(str, sheet.status))}
-    kinds = {(row.parts[main].shape, row.parts[main].dtype.name) for row in good}
+    kinds = {(row.parts[main].shape, row.parts[main].dtype) for row in good}
     if len(kinds) == 1:
-        ((shape, found[names.DTYPE]),) = kinds
+        ((shape, dtype),) = kinds
+        found[names.DTYPE] = dtype.name
         found[names.SHAPE] = ",".join(map(str, (len(good), *shape)))
     _describe_sizes(good, found)
     return found

@@ -40,13 +40,13 @@ class Space:
         """That of a tokenizer that is served."""
         grid = facts.latent_grid
         return cls(
-            facts.codebook_size,
-            facts.axes,
+            facts.traits.codebook_size,
+            facts.traits.axes,
             facts.fingerprint.codebook,
-            facts.depth,
-            facts.is_video,
-            facts.latent_channels,
-            len(facts.stride) if grid is None else len(grid),
+            facts.traits.depth,
+            facts.traits.is_video,
+            facts.traits.latent_channels,
+            len(facts.traits.stride) if grid is None else len(grid),
         )
 
     @property

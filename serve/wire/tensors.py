@@ -22,7 +22,7 @@ from vqtok.serve.wire import headers as names
 from vqtok.serve.wire.errors import Failure, WireError
 from vqtok.serve.wire.sheets import PARTS, SCHEMA, Array, Expect, Head, Row, Sheet
 
-__all__ = ["arrays_of", "read", "write"]
+__all__ = ["arrays_of", "plain", "read", "said", "write"]
 
 LONGEST = 1 << 20  # bytes of a header: thousands of tensors
 # What the format calls a dtype; bfloat16 is the upper half of a float32.
@@ -184,20 +184,21 @@ def write(sheet: Sheet, main: str) -> bytes:
     for part in PARTS:
         arrays = [row.parts[part] for row in good if part in row.parts]
         if len({(array.shape, array.dtype) for array in arrays}) == 1 == bool(arrays):
-            tensors[part] = _plain(np.stack(arrays))
+            tensors[part] = plain(np.stack(arrays))
         else:
-            tensors |= {f"{part}.{i}": _plain(one) for i, one in enumerate(arrays)}
+            tensors |= {f"{part}.{i}": plain(one) for i, one in enumerate(arrays)}
     if good and all(row.size for row in good):
         tensors["sizes"] = np.array([row.size for row in good], np.int32)
-    return save(tensors, _said(sheet))
+    return save(tensors, said(sheet))
 
 
-def _plain(array: Array) -> Array:
+def plain(array: Array) -> Array:
     """As the format has numbers; `save` writes them as they lie, in whatever order that is."""
     return np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
 
 
-def _said(sheet: Sheet) -> dict[str, str]:
+def said(sheet: Sheet) -> dict[str, str]:
+    """The metadata of a file."""
     head = sheet.head
     said = {"schema": SCHEMA, "status": ",".join(map(str, sheet.status))}
     if head.fingerprint is not None:

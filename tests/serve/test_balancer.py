@@ -19,8 +19,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
 httpx = pytest.importorskip("httpx")
@@ -28,8 +30,10 @@ pytest.importorskip("litserve")
 
 from serve_stubs import codes_of, corners, picture  # noqa: E402
 
+Pixels = npt.NDArray[np.uint8]
 ROOT = Path(__file__).resolve().parents[2]
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+RATE = 40  # requests a second
 PATIENCE = 90.0  # for a replica to start or end
 AGAIN = (429, 502, 503, 504)
 
@@ -63,11 +67,16 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+# The real one, that gives the same codes whatever came along.
+REAL = "-m vqtok serve photo-tiny --device cpu --size 64 --deterministic --api-processes 1"
+
+
 @dataclass
 class Replica:
-    """A server that can be ended and started again, at the same port."""
+    """A server that can be ended and started again, at the same port: of a stub, or a real one."""
 
     folder: Path
+    is_real: bool = False
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
@@ -75,8 +84,9 @@ class Replica:
         script = self.folder / "replica.py"
         script.write_text(REPLICA)
         paths = os.pathsep.join([str(ROOT / "tests"), str(ROOT)])
+        words = [*REAL.split(), "--port"] if self.is_real else [str(script)]
         self.process = subprocess.Popen(
-            [sys.executable, str(script), str(self.port)],
+            [sys.executable, *words, str(self.port)],
             env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
             stdout=subprocess.DEVNULL,
             start_new_session=True,
@@ -136,8 +146,9 @@ def command(pid: int) -> str:
 
 
 @pytest.fixture
-def replicas(tmp_path: Path) -> Iterator[tuple[Replica, Replica]]:
-    pair = (Replica(tmp_path), Replica(tmp_path))
+def replicas(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Replica, Replica]]:
+    is_real = bool(getattr(request, "param", False))
+    pair = (Replica(tmp_path, is_real), Replica(tmp_path, is_real))
     try:
         for replica in pair:
             replica.start()
@@ -152,17 +163,20 @@ def replicas(tmp_path: Path) -> Iterator[tuple[Replica, Replica]]:
 # --- balancers ------------------------------------------------------------------------------------
 
 Ask = Callable[[], Awaitable["httpx.Response"]]
-RAW = picture()
-HEADERS = {
-    "content-type": "application/octet-stream",
-    "accept": "application/octet-stream",
-    "x-vqtok-shape": "256,256,3",
-}
+RAW, SMALL = picture(), picture(0, (64, 64))
 WANTED = codes_of(corners(RAW, clip=False)).tobytes()
 
 
+def posted(pixels: Pixels) -> dict[str, Any]:
+    """What httpx is given to encode it."""
+    media = "application/octet-stream"
+    shape = ",".join(map(str, pixels.shape))
+    headers = {"content-type": media, "accept": media, "x-vqtok-shape": shape}
+    return {"content": pixels.tobytes(), "headers": headers}
+
+
 @asynccontextmanager
-async def loop_of(replicas: Sequence[Replica]) -> AsyncIterator[Ask]:
+async def loop_of(replicas: Sequence[Replica], pixels: Pixels = RAW) -> AsyncIterator[Ask]:
     """Asks one after the other, and again where it is refused or cut off."""
     urls = [f"http://127.0.0.1:{replica.port}/v1/encode" for replica in replicas]
     turn = 0
@@ -173,28 +187,26 @@ async def loop_of(replicas: Sequence[Replica]) -> AsyncIterator[Ask]:
         while True:
             turn += 1
             try:
-                answer = await client.post(urls[turn % len(urls)], content=body, headers=HEADERS)
+                answer = await client.post(urls[turn % len(urls)], **sent)
             except httpx.TransportError:
                 answer = httpx.Response(502)
             if answer.status_code not in AGAIN or time.monotonic() > end:
                 return answer
             await asyncio.sleep(0.02)
 
-    body = RAW.tobytes()
+    sent = posted(pixels)
     async with httpx.AsyncClient(timeout=45, trust_env=False) as client:
         yield ask
 
 
 @asynccontextmanager
-async def nginx_of(port: int) -> AsyncIterator[Ask]:
+async def nginx_of(port: int, pixels: Pixels = RAW) -> AsyncIterator[Ask]:
     """Asks nginx, once."""
 
     async def ask() -> httpx.Response:
-        return await client.post(
-            f"http://127.0.0.1:{port}/v1/encode", content=body, headers=HEADERS
-        )
+        return await client.post(f"http://127.0.0.1:{port}/v1/encode", **sent)
 
-    body = RAW.tobytes()
+    sent = posted(pixels)
     async with httpx.AsyncClient(timeout=60, trust_env=False) as client:
         yield ask
 
@@ -208,7 +220,9 @@ class Seen(NamedTuple):
     seconds: float
 
 
-async def under_load(ask: Ask, rate: float, story: Callable[[], None]) -> list[Seen]:
+async def under_load(
+    ask: Ask, rate: float, story: Callable[[], None], wanted: bytes = WANTED
+) -> list[Seen]:
     """So many requests a second while the story is told, and until all are answered."""
     seen: list[Seen] = []
     began = time.monotonic()
@@ -216,7 +230,7 @@ async def under_load(ask: Ask, rate: float, story: Callable[[], None]) -> list[S
     async def one() -> None:
         start = time.monotonic()
         answer = await ask()
-        right = answer.content == WANTED
+        right = answer.content == wanted
         seen.append(Seen(start - began, answer.status_code, right, time.monotonic() - start))
 
     told = asyncio.create_task(asyncio.to_thread(story))
@@ -316,11 +330,17 @@ def test_nginx_takes_the_example(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("replicas", [False, True], ids=["stub", "real"], indirect=True)
 @pytest.mark.parametrize("balancer", ["loop", "nginx"])
-def test_rolling_restart_and_deaths_at_forty_a_second(
+def test_rolling_restart_and_deaths_under_load(
     replicas: tuple[Replica, Replica], balancer: str, tmp_path: Path
 ) -> None:
     first, second = replicas
+    pixels, wanted = RAW, WANTED
+    if first.is_real:
+        url = f"http://127.0.0.1:{first.port}/v1/encode"
+        pixels, wanted = SMALL, httpx.post(url, **posted(SMALL)).content
+        assert len(wanted) == 2 * 64
 
     def story() -> None:
         time.sleep(3)
@@ -333,20 +353,21 @@ def test_rolling_restart_and_deaths_at_forty_a_second(
         time.sleep(4)
 
     async def main(ask: Ask) -> list[Seen]:
-        return await under_load(ask, 40, story)
+        return await under_load(ask, RATE, story, wanted)
 
     async def by_loop() -> list[Seen]:
-        async with loop_of(replicas) as ask:
+        async with loop_of(replicas, pixels) as ask:
             return await main(ask)
 
     async def by_nginx(port: int) -> list[Seen]:
-        async with nginx_of(port) as ask:
+        async with nginx_of(port, pixels) as ask:
             return await main(ask)
 
+    least = 15 * RATE
     if balancer == "loop":
-        assert_all_answered(asyncio.run(by_loop()), 600)
+        assert_all_answered(asyncio.run(by_loop()), least)
         return
     if NGINX is None:
         pytest.skip("nginx is not installed")
     with nginx(replicas, tmp_path) as port:
-        assert_all_answered(asyncio.run(by_nginx(port)), 600)
+        assert_all_answered(asyncio.run(by_nginx(port)), least)

@@ -62,7 +62,7 @@ def test_one_alone_is_what_the_codec_gives(name: str, op: Op) -> None:
     (found,) = engine.run(op, [item])
     assert same(found, expected(op, *made))
     if "codes" in found:
-        assert found["codes"].dtype == engine.facts.dtype
+        assert found["codes"].dtype == engine.facts.traits.dtype
     if "latents" in found:
         assert found["latents"].dtype == np.float32
 
@@ -413,6 +413,7 @@ def test_what_runs_elsewhere_has_no_latents() -> None:
         def __init__(self, codec: Any) -> None:
             self.fingerprint, self.precision = codec.fingerprint, codec.precision
             self.encode, self.decode = codec.encode, codec.decode
+            self.traits, self.device = codec.traits, "cpu"
 
     tok = kind("cnn")
     other = VisualTokenizer(Elsewhere(tok.codec), tok.settings, tok.vocab)

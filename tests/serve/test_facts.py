@@ -81,7 +81,7 @@ def test_what_describes_no_tokenizer() -> None:
     assert str(error.value) == "this does not describe a tokenizer: 'stride' is missing"
     with pytest.raises(LoadError) as other:
         Facts.from_dict({**facts_of("cnn").to_dict(), "stride": 4})
-    assert str(other.value) == ("this does not describe a tokenizer: 'int' object is not iterable")
+    assert str(other.value) == ("these are no traits of a model: 'int' object is not iterable")
 
 
 # --- sizes and grids ------------------------------------------------------------------------------
@@ -94,20 +94,20 @@ def test_sizes_are_those_of_the_model(name: str) -> None:
     frames = (tok.plan_frames(6).padded,) if tok.is_video else ()
     for shape in ((side, side), (side, 2 * side)):
         size = (*frames, *shape)
-        if facts.only_size not in (None, shape):
+        if facts.traits.only_size not in (None, shape):
             continue
         latents = tok.model.grid_of(size)
         codes = tok.model.quantize.codes_shape(latents)
-        assert facts.latent_grid_of(size) == latents
-        assert facts.grid_of(size) == (codes[:-1] if facts.depth else codes)
-        assert facts.size_of(latents) == tok.model.size_of(latents) == size
-        assert facts.scales_of(latents) == tok.model.quantize.scales_of(latents)
+        assert facts.traits.latent_grid_of(size) == latents
+        assert facts.traits.grid_of(size) == (codes[:-1] if facts.traits.depth else codes)
+        assert facts.traits.size_of(latents) == tok.model.size_of(latents) == size
+        assert facts.traits.scales_of(latents) == tok.model.quantize.scales_of(latents)
 
 
 @pytest.mark.parametrize("name", CLIPS)
 @pytest.mark.parametrize("count", [1, 2, 3, 8, 11])
 def test_frames_are_planned_as_the_model_does(name: str, count: int) -> None:
-    assert facts_of(name).plan_frames(count) == kind(name).plan_frames(count)
+    assert facts_of(name).traits.plan_frames(count) == kind(name).plan_frames(count)
 
 
 def test_the_grid_of_one_size() -> None:
@@ -137,11 +137,11 @@ def test_sizes_that_fit_no_grid() -> None:
         ),
     ):
         with pytest.raises(ImageError) as error:
-            facts_of(name).grid_of(size)
+            facts_of(name).traits.grid_of(size)
         assert str(error.value) == message
     with pytest.raises(InputError) as frames:
-        facts_of("cnn").plan_frames(2)
-    assert str(frames.value) == "cnn takes pictures, which have no frames to plan"
+        facts_of("cnn").traits.plan_frames(2)
+    assert str(frames.value) == "this tokenizer takes pictures, which have no frames to plan"
 
 
 # --- codes ----------------------------------------------------------------------------------------
@@ -152,7 +152,9 @@ def test_its_own_codes_are_taken(name: str) -> None:
     tok, facts = kind(name), facts_of(name)
     pixels = shown(tok)
     _, made, _ = alone(tok, pixels)
-    codes = facts.codes(made.ids[0].astype(facts.dtype), pixels.shape[:-1], codebook=made.codebook)
+    codes = facts.codes(
+        made.ids[0].astype(facts.traits.dtype), pixels.shape[:-1], codebook=made.codebook
+    )
     facts.check_codes(made)
     tok.codec.check(codes)
     assert codes == replace(made, sizes=codes.sizes)
@@ -160,7 +162,7 @@ def test_its_own_codes_are_taken(name: str) -> None:
     frames = tok.plan_frames(len(pixels)).padded if tok.is_video else 0
     whole = (frames, *pixels.shape[1:-1]) if frames else pixels.shape[:-1]
     assert facts.decoded_size(codes) == whole
-    assert not facts.codes(made.ids[0]).sizes.any() or facts.only_size
+    assert not facts.codes(made.ids[0]).sizes.any() or facts.traits.only_size
 
 
 def test_a_grid_is_a_clip_of_one_frame() -> None:
@@ -172,9 +174,9 @@ def test_a_grid_is_a_clip_of_one_frame() -> None:
 @pytest.mark.parametrize("name", CLIPS)
 def test_height_and_width_of_a_clip_s_codes_are_a_picture_s(name: str) -> None:
     facts = facts_of(name)
-    frames = facts.frames
-    size = facts.size_of(facts.grid_of((frames, 16, 16)))
-    ids = np.zeros(facts.grid_of(size), int)
+    frames = facts.traits.frames
+    size = facts.traits.size_of(facts.traits.grid_of((frames, 16, 16)))
+    ids = np.zeros(facts.traits.grid_of(size), int)
     codes = facts.codes(ids, (15, 16))
     assert codes.sizes.tolist() == [[15, 16]]
     assert facts.codes(ids, (1, 15, 16)).sizes.tolist() == [[1, 15, 16]]
@@ -203,9 +205,9 @@ def test_vectors_stand_for_so_many_pixels() -> None:
 
 
 def test_codes_as_narrow_as_they_can_be() -> None:
-    assert facts_of("cnn").dtype == np.uint16
-    assert facts_of("lfq").dtype == np.uint32
-    edge = replace(facts_of("cnn"), codebook_size=1 << 16)
+    assert facts_of("cnn").traits.dtype == np.uint16
+    assert facts_of("lfq").traits.dtype == np.uint32
+    edge = replace(facts_of("cnn").traits, codebook_size=1 << 16)
     assert edge.dtype == np.uint16
     assert replace(edge, codebook_size=(1 << 16) + 1).dtype == np.uint32
 

@@ -276,6 +276,24 @@ def test_stopped_api_process_keeps_no_other() -> None:
         until(lambda: not any(map(runs, there.seen)), "all are gone")
 
 
+def test_api_process_that_never_answers_ends_the_server() -> None:
+    with served({"deaf": True}, wait=False, api_processes=1) as there:
+        status, lines = there.ended()
+    assert status == 1
+    said = "vqtok: an API process does not answer 1 s after its start; the server ends"
+    assert lines[-1] == said
+
+
+def test_helpers_that_are_killed_stop_nothing() -> None:
+    """No manager that requests go through is among them."""
+    with served(api_processes=1) as there:
+        assert [len(there.of(kind)) for kind in ("api", "worker", "tracker")] == [1, 1, 1]
+        os.kill(there.of("tracker")[0], signal.SIGKILL)
+        assert there.encode() == 200
+        assert replaces_its_worker(there)
+        assert there.end()[0] == 0
+
+
 @pytest.mark.slow  # 6 s
 def test_api_process_that_hangs_ends_the_server() -> None:
     with served(hang_timeout=0.5) as there:

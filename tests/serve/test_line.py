@@ -9,7 +9,7 @@ import select
 import pytest
 import serve_bench
 
-from vqtok.serve.line import PIECE, RECORD, SIZE, Answered, Line, Question, Said
+from vqtok.serve.line import ANSWERED, ASKED, PIECE, SIZE, Answered, Line, Question, Said
 from vqtok.serve.slab import Slab
 
 
@@ -26,7 +26,7 @@ def line(slots: int = 4, workers: int = 1, desks: int = 1) -> Line:
 
 
 def test_records_fill_a_piece_of_a_pipe() -> None:
-    assert RECORD.size == SIZE
+    assert ASKED.size == ANSWERED.size == SIZE
     assert PIECE % SIZE == 0
     assert 0 < PIECE <= select.PIPE_BUF
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import multiprocessing
 import os
 import pickle
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from multiprocessing.process import BaseProcess
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,7 +24,7 @@ from vqtok.errors import ConfigError
 from vqtok.serve.lit import server as lit_server
 from vqtok.serve.lit.api import Front, Link, TokenizerAPI, WorkLoop
 from vqtok.serve.lit.server import Server
-from vqtok.serve.lit.supervise import OURS, Signals
+from vqtok.serve.lit.supervise import Signals
 from vqtok.serve.main import _devices, _server
 from vqtok.serve.settings import ServeSettings
 
@@ -144,11 +146,24 @@ def test_monitor_restarts_the_dead(server: Server, monkeypatch: pytest.MonkeyPat
     assert server.inference_workers[5] is alive
 
 
-def test_processes_have_the_names_that_they_are_ended_by() -> None:
-    launch = inspect.getsource(litserve.LitServer.launch_inference_worker)
-    start = inspect.getsource(litserve.LitServer._start_server)
-    assert f'name="{OURS[0]}"' in launch
-    assert f'name=f"{OURS[1]}' in start
+def test_all_processes_that_were_started_are_ended_and_no_others(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are known by their names, which LitServe gives."""
+    started: list[BaseProcess] = []
+    ended: list[BaseProcess] = []
+    monkeypatch.setattr(BaseProcess, "start", lambda self: started.append(self))
+    monkeypatch.setattr(BaseProcess, "kill", lambda self: ended.append(self))
+    server._init_manager(2)
+    api = server.litapi_connector.lit_apis[0]
+    server.launch_inference_worker(api)
+    litserve.LitServer.launch_single_inference_worker(server, api, 0)
+    server._start_server(8000, 2, "error", [], "process")
+    assert len(started) == 4 + 1 + 2
+    others = [multiprocessing.Process(name="somebody-s")]
+    monkeypatch.setattr(multiprocessing, "active_children", lambda: [*started, *others])
+    server.supervisor.kill()
+    assert ended == started
 
 
 def test_worker_that_cannot_be_forked_ends_the_server(

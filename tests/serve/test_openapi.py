@@ -122,7 +122,7 @@ def test_a_key_is_asked_for_where_there_is_one() -> None:
     paths = openapi(auth=True)["paths"]
     assert openapi(auth=True)["security"] == [{"bearer": []}, {"key": []}]
     open_ones = {path for path, item in paths.items() if item.get("get", {}).get("security") == []}
-    assert open_ones == {"/live", "/ready", "/startup", "/", "/docs"}
+    assert open_ones == {"/live", "/ready", "/startup", "/openapi.json", "/", "/docs"}
     asked = {
         path for path, item in paths.items() for one in item.values() if "401" in one["responses"]
     }

@@ -72,14 +72,22 @@ def test_a_picture_comes_back_beside_its_codes(browser: Any) -> None:
 def test_what_is_no_picture_is_said_in_words(browser: Any) -> None:
     with opened(browser, Fake(), wrong=("Failed to load resource",)) as page:
         upload(page, a_picture()[1], "one.png")
+        before = seen(page, "output")
         upload(page, b"no picture at all", "text.jpg")
         assert page.locator("#error-text").text_content() == (
             "text.jpg: the picture is no image that can be read."
         )
         assert page.locator("#error-more").text_content() == "Request r-1."
-        assert not page.locator("#stage").is_visible()
-        assert page.locator("#source").text_content() == ""
+        assert page.locator("#error").is_visible()
+        # What was there is there, and can be worked on.
+        assert np.array_equal(seen(page, "output"), before)
+        assert str(page.locator("#source").text_content()).startswith("one.png")
+        page.fill("#new-code", "63")
+        page.keyboard.press("Enter")
+        page.locator("#status", has_text="Swapped row 4, column 4 to 63").wait_for()
         page.keyboard.press("Control+z")
+        page.locator("#status", has_text="Undone").wait_for()
+        assert np.array_equal(seen(page, "output"), before)
         upload(page, a_picture()[1], "dog.png")
         assert not page.locator("#error").is_visible()
         assert page.locator("#stage").is_visible()
@@ -356,6 +364,25 @@ def test_a_clip_plays(browser: Any) -> None:
         assert page.locator("#play").text_content() == "Play"
 
 
+def test_a_clip_is_taken_along_at_a_rate(browser: Any) -> None:
+    fake = Fake(("clips", "blocks"))
+    with opened(browser, fake, accept_downloads=True) as page:
+        page.fill("#fps", "12.5")
+        with page.expect_download() as download:
+            page.click("#save-clip")
+        assert download.value.suggested_filename == "sample clip.decoded.mp4"
+        assert status(page) == "The clip has 12.5 frames a second."
+        page.fill("#fps", "0")  # which cannot be: as usual
+        with page.expect_download():
+            page.click("#save-clip")
+        asked = "POST /v1/models/clips/decode?format=mp4&fps="
+        assert [one for one in fake.seen if "mp4" in one] == [f"{asked}12.5", f"{asked}25"]
+        page.select_option("#model", "blocks")
+        page.locator("#name", has_text="blocks").wait_for()
+        settled(page)
+        assert not page.locator("#save-clip").is_visible()
+
+
 def test_the_frames_of_a_file(browser: Any) -> None:
     av = pytest.importorskip("av", reason="needs PyAV (pip install 'vqtok[video]')")
     file, frames = io.BytesIO(), [np.full((SIDE, SIDE, 3), 20 * i, np.uint8) for i in range(12)]
@@ -389,8 +416,13 @@ def test_nothing_of_one_tokenizer_stands_under_another(browser: Any) -> None:
         page.select_option("#model", "blocks")
         page.locator("#stage[inert]").wait_for()
         assert page.locator("#source").text_content() == ""
-        page.unroute("**/blocks/encode")
         page.route("**/clips/encode", lambda route: route.abort("connectionrefused"))
         page.select_option("#model", "clips")
         page.locator("#error").wait_for()
-        assert not page.locator("#stage").is_visible()
+        # Of the tokenizer that is named again, what was there stands.
+        assert page.locator("#stage:not([inert])").is_visible()
+        assert str(page.locator("#source").text_content()).startswith("sample clip")
+        page.route("**/blocks/encode", lambda route: route.abort("connectionrefused"))
+        page.select_option("#model", "blocks")
+        page.locator("#stage").wait_for(state="hidden")
+        assert page.locator("#source").text_content() == ""

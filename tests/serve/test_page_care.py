@@ -240,7 +240,7 @@ def test_operations_are_tried_where_they_are_described(browser: Any) -> None:
         page.keyboard.press("Enter")
         page.locator("article").first.wait_for()
         encode, models = page.locator("article").all()
-        assert not page.locator("#key-form").is_visible()
+        page.locator("#key-form").wait_for(state="hidden")
         models.locator("summary", has_text="Try it").click()
         models.locator("button", has_text="Send").click()
         models.locator(".answer pre", has_text='"default": "blocks"').wait_for()

@@ -22,7 +22,7 @@ from vqtok.tokenizer import VisualTokenizer
 
 class Limits(NamedTuple):
     max_area: int = 1 << 14
-    max_frames: int = 9
+    slot_frames: int = 9
 
 
 def facts_of(name: str) -> Facts:
@@ -35,7 +35,7 @@ def bytes_of(tok: VisualTokenizer, pixels: np.ndarray) -> int:
     latents, codes, back = alone(tok, pixels)
     room = sum(
         -(-array.nbytes // 64) * 64
-        for array in (codes.ids.astype(facts.dtype), np.array(codes.scales, np.int32))
+        for array in (codes.ids.astype(facts.traits.dtype), np.array(codes.scales, np.int32))
     )
     return max(pixels.nbytes, room + latents.nbytes, room + back.nbytes)
 
@@ -57,7 +57,7 @@ def test_a_clip_finds_room(name: str, frames: int) -> None:
     tok, facts, limits = kind(name), facts_of(name), Limits(max_area=256)
     capacities = slot_bytes(facts, limits)
     which = slot_kind(facts, (frames, 16, 16), limits)
-    assert which == (frames > facts.frames)
+    assert which == (frames > facts.traits.frames)
     assert bytes_of(tok, clip(frames)) <= capacities[which]
 
 
@@ -71,7 +71,7 @@ def test_extended_pictures_of_any_shape_find_room(height: int, width: int, area:
     size = fit(height, width, facts.preprocess)
     limits = Limits(max_area=1 << 16)
     assert np.prod(size) <= picture_area(facts, limits)
-    cells = np.prod(facts.grid_of(size))
+    cells = np.prod(facts.traits.grid_of(size))
     latents, codes = 4 * 4 * cells, 2 * cells
     assert codes + max(3 * np.prod(size), latents) <= slot_bytes(facts, limits)[0]
 
@@ -91,8 +91,13 @@ def test_nothing_is_larger_than_the_only_size() -> None:
     assert largest_area(facts_of("sequence"), Limits()) == 32 * 32
 
 
+def with_latents(name: str, channels: int | None) -> Facts:
+    facts = facts_of(name)
+    return replace(facts, traits=replace(facts.traits, latent_channels=channels))
+
+
 def test_latents_may_be_what_needs_most() -> None:
-    wide = replace(facts_of("cnn"), latent_channels=256)
+    wide = with_latents("cnn", 256)
     assert slot_bytes(wide, Limits())[0] >= 4 * 256 * 16
     assert slot_bytes(facts_of("cnn"), Limits())[0] < 4 * 256 * 16
 
@@ -105,7 +110,7 @@ def test_what_comes_of_a_picture_lies_in_its_slot(name: str) -> None:
     slot = Slab([(1, slot_bytes(facts, limits)[0])]).slot(0)
     latents, codes, back = alone(tok, pixels)
     for last in ({"latents": latents}, {"pixels": back}):
-        parts = {"codes": codes.ids[0].astype(facts.dtype), **last}
+        parts = {"codes": codes.ids[0].astype(facts.traits.dtype), **last}
         if codes.scales:
             parts["scales"] = np.array(codes.scales, np.int32)
         slot.clear()
@@ -116,10 +121,10 @@ def test_what_comes_of_a_picture_lies_in_its_slot(name: str) -> None:
 
 def test_room_is_kept_for_parts_to_begin_where_slots_have_them() -> None:
     """A slot of nothing but codes and pixels that fill it to the last byte."""
-    facts = replace(facts_of("native"), latent_channels=None)
+    facts = with_latents("native", None)
     for area in range(4000, 4100):
         capacity = slot_bytes(facts, Limits(max_area=area))[0]
-        codes = -(-area // 16) * facts.dtype.itemsize
+        codes = -(-area // 16) * facts.traits.dtype.itemsize
         laid = [-(-length // ALIGN) * ALIGN for length in (codes, 0, 3 * area)]
         assert sum(laid) <= capacity
         assert capacity % PAGE == 0

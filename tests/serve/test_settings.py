@@ -155,9 +155,18 @@ def test_variables_are_text() -> None:
         (
             file_layer({"models": {"a": {"tokenizer": "x", "settings": {"b": 1}, "sise": 1}}}, "a"),
             "a: there is no setting 'models.a.sise'. Did you mean 'models.a.size'? Known: "
-            "models.a.config, models.a.family, models.a.filename, models.a.policy, "
-            "models.a.precision, models.a.revision, models.a.settings, models.a.size, "
-            "models.a.subfolder, models.a.tokenizer, models.a.variant.",
+            "models.a.backend, models.a.config, models.a.family, models.a.filename, "
+            "models.a.policy, models.a.precision, models.a.revision, models.a.settings, "
+            "models.a.size, models.a.subfolder, models.a.tokenizer, models.a.variant.",
+        ),
+        (
+            file_layer({"models": {"a": {"tokenizer": "x", "size": "7x"}}}, "a.yaml"),
+            "a.yaml: models.a.size is a number, or HEIGHTxWIDTH such as 256x384; got '7x'",
+        ),
+        (
+            file_layer({"models": {"a": {"tokenizer": "x", "policy": "centre"}}}, "a.yaml"),
+            "a.yaml: models.a.policy is one of adm, center, extend, native, pad, stretch, taming, "
+            "torchvision; got 'centre'",
         ),
         (
             flags({"models": {"a b": "x"}}),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import math
 import socket
 import struct
 import threading
@@ -142,22 +143,29 @@ class FakeServer:
 
     def head(self) -> Head:
         own = self.facts
-        return Head(own.fingerprint, own.fingerprint.codebook, own.codebook_size, own.depth)
+        traits = own.traits
+        return Head(own.fingerprint, own.fingerprint.codebook, traits.codebook_size, traits.depth)
 
     def encoded(self, asked: Asked, op: str) -> list[Row | Failure]:
-        uploads = read_pictures(asked.headers, asked.body, self.limits, video=self.facts.is_video)
+        shape = asked.headers.get("x-vqtok-shape", "")
+        if shape.startswith("*,"):
+            sides = math.prod(map(int, shape[2:].split(",")))
+            asked.headers["x-vqtok-shape"] = shape.replace("*", str(len(asked.body) // sides))
+        uploads = read_pictures(
+            asked.headers, asked.body, self.limits, video=self.facts.traits.is_video
+        )
         return [self.one(upload, op) for upload in uploads]
 
     def one(self, upload: Upload, op: str) -> Row | Failure:
         if isinstance(upload.data, Failure):
             return upload.data
-        if self.facts.is_video:
+        if self.facts.traits.is_video:
             pixels, size = upload.data, upload.data.shape[:-1]
         else:
             pixels, size = prepare(upload.data, self.facts.preprocess)
         if (red := int(pixels.flat[0])) in self.spoil:
             return self.spoil[red]
-        cells = corners(pixels, self.facts.is_video)
+        cells = corners(pixels, self.facts.traits.is_video)
         codes = codes_of(cells)
         parts = {"codes": codes, "latents": np.ascontiguousarray(latents_of(cells))}
         if op == "reconstruct":
@@ -165,8 +173,8 @@ class FakeServer:
         return Row(parts, size)
 
     def decoded(self, asked: Asked) -> list[Row | Failure]:
-        own = self.facts
-        space = Space(own.codebook_size, own.axes, own.fingerprint.codebook, 0, own.is_video, 2)
+        own, codebook = self.facts.traits, self.facts.fingerprint.codebook
+        space = Space(own.codebook_size, own.axes, codebook, 0, own.is_video, 2)
         tokens = read_tokens(asked.headers, asked.body, space, self.limits)
         rows: list[Row | Failure] = []
         for token in tokens:
@@ -197,7 +205,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         headers = {name.lower(): value for name, value in self.headers.items()}
-        body = self.rfile.read(int(headers.get("content-length", 0)))
+        body = self.chunks() if "transfer-encoding" in headers else self.whole(headers)
         told = self.fake.answer(Asked(self.command, self.path, headers, body))
         if told == DROP:
             linger = struct.pack("ii", 1, 0)  # a reset, not an end
@@ -213,6 +221,18 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(told.body)
 
     do_POST = do_GET
+
+    def whole(self, headers: dict[str, str]) -> bytes:
+        return self.rfile.read(int(headers.get("content-length", 0)))
+
+    def chunks(self) -> bytes:
+        """A body whose length is not told."""
+        found = b""
+        while size := int(self.rfile.readline(), 16):
+            found += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return found
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -337,3 +357,11 @@ def told() -> Callable[..., Told]:
         return fault(status, code, message, **headers)
 
     return telling
+
+
+@pytest.fixture
+def nobody() -> Iterator[str]:
+    """An address that refuses connections."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{held.getsockname()[1]}"

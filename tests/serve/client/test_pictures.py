@@ -26,7 +26,7 @@ def expected(source: Any, facts: Any = FACTS) -> Codes:
     pixels, size = prepare(source, facts.preprocess)
     ids = codes_of(corners(pixels, False))[None]
     sizes = np.array([size], np.int32)
-    return Codes(ids, sizes, facts.codebook_size, facts.fingerprint.codebook)
+    return Codes(ids, sizes, facts.traits.codebook_size, facts.fingerprint.codebook)
 
 
 def png(pixels: Any, **options: Any) -> bytes:

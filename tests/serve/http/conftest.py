@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
 import torch  # noqa: F401  # else the first request that resizes loads it, for seconds
-from serve_server import Served, serving
+from serve_server import Served, serving, settle
 from serve_stubs import StubEngine
 
 from vqtok.serve.board import Phase
@@ -42,10 +41,3 @@ def serve(plain: Served) -> Iterator[Serve]:
             served.board.phase = Phase.READY
             settle(served)
             assert served.free()
-
-
-def settle(served: Served, seconds: float = 5.0) -> None:
-    """Waits until nothing is under way: a client may have left before the server noticed."""
-    end = time.monotonic() + seconds
-    while not served.free() and time.monotonic() < end:
-        time.sleep(0.01)

@@ -12,6 +12,8 @@ from serve_stubs import StubEngine, picture, stub_facts
 from vqtok.serve.board import Phase
 from vqtok.serve.http import make_app
 from vqtok.serve.settings import ServeSettings
+from vqtok.serve.wire import print_text
+from vqtok.types import Fingerprint
 
 POST = ("/v1/encode", "/v1/decode", "/v1/reconstruct")
 
@@ -108,11 +110,13 @@ def test_any_origin_is_let_in_by_a_star(serve):
     assert answer.headers["access-control-allow-origin"] == "null"
 
 
-def test_everything_but_probes_and_the_page_needs_the_key(serve):
+def test_everything_but_probes_and_what_anybody_may_read_needs_the_key(serve):
     url = serve(api_key="geheim").url
-    for path in ("/live", "/ready", "/startup", "/"):
-        assert httpx.get(url + path).status_code == 200
-    for path in ("/metrics", "/v1/model", "/v1/models", "/openapi.json", "/nowhere"):
+    for path in ("/live", "/ready", "/startup", "/", "/docs", "/docs.js", "/openapi.json"):
+        answer = httpx.get(url + path)
+        assert answer.status_code == 200
+        assert "geheim" not in answer.text
+    for path in ("/metrics", "/v1/model", "/v1/models", "/nowhere"):
         refused = httpx.get(url + path)
         assert told(refused)[:2] == (401, "unauthorized")
         assert refused.headers["www-authenticate"] == 'Bearer realm="vqtok"'
@@ -190,6 +194,20 @@ def test_every_answer_of_a_model_names_its_fingerprint(serve):
     assert all(len(a.headers.get_list("x-vqtok-fingerprint")) == 1 for a in answers)
 
 
+def test_answers_about_no_model_name_the_first_one_s_fingerprint(serve):
+    other = dict.fromkeys(("preprocess", "encoder", "codebook", "decoder"), "f" * 64)
+    facts = stub_facts("b", fingerprint=Fingerprint(**other))
+    url = serve({"a": StubEngine(stub_facts("a")), "b": StubEngine(facts)}).url
+    own = httpx.get(url + "/v1/models/a").headers["x-vqtok-fingerprint"]
+    of_none = ("/live", "/ready", "/startup", "/metrics", "/openapi.json", "/", "/v1/models")
+    for path in (*of_none, "/nowhere"):
+        assert httpx.get(url + path).headers["x-vqtok-fingerprint"] == own
+    named = httpx.get(url + "/v1/models/b/nowhere").headers["x-vqtok-fingerprint"]
+    assert named == print_text(facts.fingerprint) != own
+    unknown = httpx.get(url + "/v1/models/c/encode")
+    assert unknown.status_code == 404 and "x-vqtok-fingerprint" not in unknown.headers
+
+
 def test_models_are_told_apart_by_path(serve):
     two = {"a": StubEngine(stub_facts("a")), "b": StubEngine(stub_facts("b", size=32))}
     served = serve(two)
@@ -209,10 +227,11 @@ def test_a_model_tells_facts_and_limits(serve):
     assert (told_of["name"], told_of["codebook_size"], told_of["check"]) == ("stub", 4096, "exact")
     assert told_of["limits"] == {
         "max_body": 1_000_000,
+        "max_film": 500_000_000,
         "max_pixels": 50_000_000,
         "max_area": 1_048_576,
         "max_images": 7,
-        "max_frames": 512,
+        "max_frames": 100_000,
         "timeout": 30.0,
     }
 

@@ -8,8 +8,11 @@ import threading
 
 import httpx
 import numpy as np
-from serve_bodies import raw
+from serve_bodies import png, raw, told
+from serve_server import settle
 from serve_stubs import StubEngine, picture
+
+from vqtok.serve.slab import Op
 
 
 def logged(served, capfd):
@@ -100,6 +103,29 @@ def test_kept_answers_count_and_what_was_cut_short(serve):
         'vqtok_request_seconds_count{model="stub",op="encode"} 1.0',
     ):
         assert line in text
+
+
+def test_what_is_not_acceptable_is_counted_once_and_not_worked_on(serve, capfd):
+    engine = StubEngine()
+    served = serve(engine, log="json")
+    two = [("f", (f"{n}.png", png(picture(n, (32, 32))))) for n in range(2)]
+    accept = {"accept": "image/png"}
+    codes = {"codes": [[[0, 1], [2, 3]]] * 2}
+    refused = [
+        httpx.post(served.url + "/v1/reconstruct", files=two, headers=accept),
+        httpx.post(served.url + "/v1/decode", json=codes, headers=accept),
+        httpx.post(served.url + "/v1/decode", json=codes, headers={"accept": "text/html"}),
+    ]
+    assert [told(one)[:2] for one in refused] == [(406, "not_acceptable")] * 3
+    settle(served)
+    lines = logged(served, capfd)
+    assert engine.runs in ([], [(Op.RECONSTRUCT, 1)])  # of a form, the first is there first
+    text = httpx.get(served.url + "/metrics").text
+    for op in ("reconstruct", "decode"):
+        found = re.findall(rf'vqtok_pictures_total{{code="(\d+)",.*op="{op}"}} (.*)', text)
+        told_of = sum(one["pictures"] for one in lines if one["path"].endswith(op))
+        assert sum(float(count) for _, count in found) == told_of
+        assert {code for code, _ in found} <= {"406"}
 
 
 def test_refused_requests_take_time_too(serve):

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
-from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
 import pytest
-from serve_bodies import raw, talk
+from serve_bodies import connected, raw, talk
 from serve_stubs import StubEngine, picture
 
 from vqtok.serve.http import exchange
@@ -21,11 +19,6 @@ HEAD = (
     b"POST /v1/encode HTTP/1.1\r\nhost: x\r\ncontent-type: application/octet-stream\r\n"
     b"x-vqtok-shape: 256,256,3\r\ncontent-length: 196608\r\n\r\n"
 )
-
-
-def connected(url):
-    place = urlsplit(url)
-    return socket.create_connection((place.hostname, place.port), timeout=10)
 
 
 def test_headers_alone_take_no_slot(serve):

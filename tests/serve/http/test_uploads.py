@@ -15,7 +15,7 @@ from serve_bodies import RAW, jpeg, told
 from serve_stubs import StubEngine, codes_of, corners, picture, stub_facts
 
 from vqtok.preprocess import prepare
-from vqtok.serve.http import laying
+from vqtok.serve.http import frames, laying
 from vqtok.serve.wire.files import movie
 
 FRAMES = [picture(seed, (32, 32)) for seed in range(8)]
@@ -73,7 +73,7 @@ def test_all_frames_of_an_animation_are_taken(serve, kind):
 
 def test_a_clip_that_takes_longer_than_there_is_time(serve, monkeypatch):
     pytest.importorskip("av")
-    slow = laying.preprocess_frames
+    slow = frames.preprocess_frames
     seen = []
 
     def dawdling(*args, **options):
@@ -82,7 +82,7 @@ def test_a_clip_that_takes_longer_than_there_is_time(serve, monkeypatch):
             time.sleep(0.2)
             yield frame
 
-    monkeypatch.setattr(laying, "preprocess_frames", dawdling)
+    monkeypatch.setattr(frames, "preprocess_frames", dawdling)
     engine = StubEngine(stub_facts(size=32, video=True))
     url = serve(engine, max_frames=16, timeout=0.5).url
     assert told(post(url, animation(duration=100))) == (
@@ -113,15 +113,16 @@ def test_who_waits_for_a_thread_is_told_when_it_is_too_late(serve, monkeypatch):
     first.join()
 
 
-def test_a_clip_has_so_many_pixels_in_all(serve):
+def test_a_clip_has_so_many_pixels_in_all(serve, monkeypatch):
     pytest.importorskip("av")
+    monkeypatch.setattr(frames, "FULL", 600)
     engine = StubEngine(stub_facts(size=32, video=True))
-    url = serve(engine, max_frames=64, max_pixels=1100).url
+    url = serve(engine, max_frames=64).url
     long = animation("WEBP", [picture(seed, (32, 32)) for seed in range(40)], lossless=True)
     assert told(post(url, long, "image/webp")) == (
         413,
         "too_many_pixels",
-        "the picture has 40 frames, 32 wide and 32 high; at most 35,200 pixels are taken of a clip",
+        "the picture has 40 frames, 32 wide and 32 high; at most 38,400 pixels are taken of a clip",
     )
 
 

@@ -19,7 +19,7 @@ from vqtok.serve.wire import Space
         ({"depth": 4}, (3,), "(h, w, 4)", 3, "(2, h, w)"),
         ({"video": True}, (2, 3), "(t, h, w)", 4, "(2, t, h, w)"),
         ({"video": True, "size": None}, (2, 3), "(t, h, w)", 4, "(2, t, h, w)"),
-        ({"axes": 1, "latent_grid": (32,)}, (1,), "(L,)", 2, "(2, L)"),
+        ({"axes": 1, "only_size": (256, 256), "only_grid": (32,)}, (1,), "(L,)", 2, "(2, L)"),
         ({"axes": 1, "scale_sides": (1, 2, 16)}, (1,), "(L,)", 3, "(2, h, w)"),
     ],
     ids=["picture", "any size", "depth", "clip", "clip of any size", "sequence", "scales"],
@@ -36,7 +36,7 @@ def test_shapes(
     assert (space.code_axes, space.code_shape) == (code_axes, code_shape)
     assert (space.vector_axes, space.vector_shape) == (vector_axes, vector_shape)
     assert space.codebook == facts.fingerprint.codebook
-    assert (space.codebook_size, space.video) == (facts.codebook_size, facts.is_video)
+    assert (space.codebook_size, space.video) == (facts.traits.codebook_size, facts.traits.is_video)
 
 
 def test_importing_the_wire_brings_no_framework_and_no_torch() -> None:
