@@ -119,7 +119,7 @@ def onnx_card(tok: VisualTokenizer, config: Mapping[str, Any], parity: Mapping[s
             if config["pixels"] == "uint8"
             else "Pixels are float32 in [0, 1]"
         ),
-        sizes=sizes_of(traits, _only(tok, traits)).removesuffix("; batches may have any length"),
+        sizes=sizes_of(traits, _only(tok, traits)),
         here=HERE,
         example="clip.mp4" if traits.is_video else "picture.jpg",
         plain=plain_script(tok, config, traits),

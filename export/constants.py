@@ -1,4 +1,4 @@
-"""Whether graphs hold the codebook of their model, every row of it, whichever codes pictures use."""
+"""Whether graphs hold their model's codebook: every row, whichever codes pictures use."""
 
 from __future__ import annotations
 

@@ -25,6 +25,10 @@ MARGIN = LATENT_BOUND
 # Flips that a report lists; of more it tells how many there are.
 LISTED = 1000
 
+# Codes so near to each other, in the same units, are as good as one: which of them is chosen hangs
+# on the rounding of their distances, however far off the face between them lies.
+CROWD = 1e-3
+
 Array = npt.NDArray[Any]
 
 
@@ -36,6 +40,8 @@ class Flip:
     excess    by what share the vector is farther from the code of `onnx` than from the nearest,
               where the quantizer compares them, of torch's latents in float64; None: infinitely
     margin    how far torch's vector must move to change its id, in units of the latents' rms
+    apart     how far the vectors of both codes are apart, in the same units; None where codes of
+              several scales make a vector together
     after     whether an id before it, of that token or of a coarser scale, differs as well
     """
 
@@ -47,12 +53,14 @@ class Flip:
     onnx: int
     excess: float | None
     margin: float
+    apart: float | None
     after: bool
 
     @property
     def is_tie(self) -> bool:
         """Whether it is explained by rounding."""
-        return self.excess is not None and self.excess <= TIE and self.margin <= MARGIN
+        near = self.margin <= MARGIN or (self.apart is not None and self.apart <= CROWD)
+        return self.excess is not None and self.excess <= TIE and near
 
 
 @dataclass
@@ -141,6 +149,7 @@ def flips_of(
         margin = quantizer.margin(z).numpy() / rms
     if quantizer.depth:
         margin = np.broadcast_to(margin[..., None], excess.shape)
+    scaled = ours.ndim < latents.ndim - 1
     after = _after(differ[rows], quantizer, latents.shape[2:])
     return [
         Flip(
@@ -152,10 +161,20 @@ def flips_of(
             onnx=int(theirs[rows][tuple(at)]),
             excess=_finite(excess[tuple(at)]),
             margin=float(margin[tuple(at)]),
+            apart=None if scaled else _apart(quantizer, ours[rows], theirs[rows], at, rms),
             after=bool(after[tuple(at)]),
         )
         for at in np.argwhere(differ[rows])
     ]
+
+
+def _apart(quantizer: Quantizer, ours: Array, theirs: Array, at: Array, rms: float) -> float:
+    """See `Flip.apart`."""
+    place = tuple(at[:-1]) if quantizer.depth else tuple(at)
+    pair = np.stack([ours[place], ours[place]]).astype(np.int64)
+    pair[(1, at[-1]) if quantizer.depth else 1] = theirs[tuple(at)]
+    one, other = quantizer.vectors(torch.from_numpy(pair)).detach().double()
+    return float((one - other).norm()) / rms
 
 
 def _finite(excess: float) -> float | None:

@@ -82,7 +82,7 @@ def write_graphs(
                 progress(file_of(role))
             graph = _traced(model, module, role, example, settings)
             said = metadata_of(tok, role, settings, example.only)
-            _guard(graph, model, role, example, settings, said["vqtok.sizes"])
+            _guard(graph, model, role, example, settings, said["vqtok.sizes"].rpartition("; ")[0])
             describe(graph, role, said)
             written.append(folder / file_of(role))
             _save(graph, written[-1])

@@ -31,6 +31,7 @@ def metadata_of(
     """
     encodes = role.endswith("encoder")
     traits = traits_of(tok)
+    sizes = sizes_of(traits, size, alone=role.startswith("picture"))
     return {
         "vqtok.schema": SCHEMA,
         "vqtok.role": role,
@@ -40,7 +41,7 @@ def metadata_of(
         "vqtok.precision": settings.precision if encodes else settings.decoder_precision,
         "vqtok.traits": _json(traits.to_dict()),
         "vqtok.stride": _json(traits.stride),
-        "vqtok.sizes": sizes_of(traits, size, alone=role.startswith("picture")),
+        "vqtok.sizes": f"{sizes}; batches are of 1 or more",
     }
 
 
@@ -72,7 +73,7 @@ def sizes_of(traits: Traits, size: Sequence[int] | None, *, alone: bool = False)
     """
     *frames, height, width = traits.stride
     if size is not None:
-        return f"pixels are {by(size)}; batches may have any length"
+        return f"pixels are {by(size)}"
     sides = f"sides are multiples of {height}"
     if height != width:
         sides = f"heights are multiples of {height} and widths of {width}"

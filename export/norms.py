@@ -2,7 +2,9 @@
 
 ONNX Runtime adds up a row one number after another, and the rows of a normalisation are a group's
 every pixel: of 122,880 floats the latents came out 23 times less exact than torch's, and ids of
-flat pictures moved that were no near ties. Sums of sums are as good as torch's.
+flat pictures moved that were no near ties. Sums of sums are as good as torch's. Measured on one
+thread of a busy machine, `photo-tiny`'s encoder takes 3 to 10 % more CPU time so than with ONNX
+Runtime's own normalisation, and its decoder 7 to 17 %.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ class _GroupNorm(nn.Module):
         normed = centred * factor
         if self.bias is not None:
             normed = normed + self.bias.float().view(each)
-        return normed.flatten(1, 2).to(x.dtype)
+        out: Tensor = normed.flatten(1, 2).to(x.dtype)
+        return out
 
 
 def _mean(grouped: Tensor) -> Tensor:

@@ -56,8 +56,8 @@ def pictures_line(parity: Mapping[str, Any]) -> str:
     return (
         f"{plural(pictures['compared'], what)}{some} of {pictures['from']}{turned}; sizes "
         f"{', '.join(sizes)}; batches of {', '.join(batches)}; "
-        f"{plural(parity['encoder']['ids'], 'id')}, {codebook['seen']:,} of {codebook['codes']:,} codes "
-        "among them"
+        f"{plural(parity['encoder']['ids'], 'id')}, {codebook['seen']:,} of "
+        f"{codebook['codes']:,} codes among them"
     )
 
 

@@ -28,6 +28,7 @@ from vqtok.export.settings import ExportSettings
 from vqtok.export.tables import settle
 from vqtok.export.tracing import Tensors, trace
 from vqtok.quantizers import QUANTIZERS
+from vqtok.quantizers.codebook import Codebook
 from vqtok.search import nearest
 
 PLAIN = ExportSettings()
@@ -102,6 +103,8 @@ def test_an_architecture_with_a_quantizer(architecture: str, label: str, tmp_pat
     if several and (len(model.stride) == 3 or model.only_size is not None):
         pytest.skip("scales are those of a picture's grid")
     settings = {"vq_embed_dim": case.dim, "num_vq_embeddings": case.codebook_size}
+    if architecture == "emu3":  # whose decoder's norms see the codes
+        settings["latent_channels"] = case.dim
     kind = {"quantizer": case.name, "quantizer_args": case.settings}
     config = {name: value for name, value in model.config.items() if name[0] != "_"}
     made = type(model).from_config({**config, **settings, **kind}).eval()
@@ -424,3 +427,52 @@ def test_opsets(opset: int, label: str, tmp_path: Path) -> None:
         assert onnx.load(path).opset_import[0].version == opset
     run = sessions(tmp_path)
     check(tok, run["encoder"], run["decoder"], pictures(3, 16, 16))
+
+
+# --- what graphs refuse ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pixels", ["uint8", "float"])
+def test_sides_off_the_stride(pixels: Any, tmp_path: Path) -> None:
+    write_graphs(tokenizer(bare(CASES["vector"])), tmp_path, ExportSettings(pixels=pixels))
+    run = sessions(tmp_path)["encoder"]
+    for size in ((10, 12), (12, 10), (13, 15)):
+        x = pictures(2, *size)
+        given = x if pixels == "uint8" else np.moveaxis(x, -1, 1) / np.float32(255)
+        with pytest.raises(Exception, match="Name:'sides_are_multiples_of_4'"):
+            run(np.ascontiguousarray(given))
+
+
+def test_frames_off_the_stride(tmp_path: Path) -> None:
+    write_graphs(tokenizer(causal()), tmp_path, PLAIN)
+    name = "Name:'frames_are_1_plus_a_multiple_of_2_at_least_3_sides_are_multiples_of_2'"
+    with pytest.raises(Exception, match=name):
+        sessions(tmp_path)["encoder"](pictures(1, 6, 8, 8))
+
+
+@pytest.mark.parametrize("label", ["vector", "fsq"])
+@pytest.mark.parametrize("codes", ["int32", "int64"])
+def test_ids_out_of_range(label: str, codes: Any, tmp_path: Path) -> None:
+    model = bare(CASES[label])
+    count = model.quantize.codebook_size
+    write_graphs(tokenizer(model), tmp_path, ExportSettings(codes=codes))
+    run = sessions(tmp_path)["decoder"]
+    ids = np.zeros((2, 3, 4), codes)
+    run(ids)
+    for wrong in (NOT_FINITE, count):
+        ids[1, 2, 3] = wrong
+        with pytest.raises(Exception, match=f"Name:'ids_lie_in_0_to_{count - 1}'"):
+            run(ids)
+
+
+def test_a_search_of_another_kind() -> None:
+    class Other(Codebook):
+        def forward(self, x: Tensor, *others: Any, **settings: Any) -> Tensor:
+            return x
+
+    with pytest.raises(ConfigError) as error:
+        settle(nn.Sequential(Other(4, 2)), 16)
+    assert str(error.value) == (
+        "graphs do not know the forward of Other: a Codebook with a forward of its own has no "
+        "search that they can hold"
+    )

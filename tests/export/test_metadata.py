@@ -35,7 +35,7 @@ def test_what_a_graph_says(role: Role) -> None:
         "codebook": tok.fingerprint.codebook,
         "precision": "ieee32" if role.endswith("encoder") else "fp16",
         "stride": "[4, 4]",
-        "sizes": "sides are multiples of 4",
+        "sizes": "sides are multiples of 4; batches are of 1 or more",
     }
 
 
@@ -49,7 +49,7 @@ def test_what_a_graph_says(role: Role) -> None:
             False,
             "heights are multiples of 8 and widths of 4",
         ),
-        (PICTURES, (64, 32), False, "pixels are 64 x 32; batches may have any length"),
+        (PICTURES, (64, 32), False, "pixels are 64 x 32"),
         (CLIPS, None, False, "frames are a multiple of 4; sides are multiples of 8"),
         (
             CAUSAL,
@@ -67,7 +67,7 @@ def test_sizes(traits: Traits, size: tuple[int, int] | None, alone: bool, words:
 def test_the_only_size() -> None:
     tok = tokenizer(model_of("titok"))
     said = metadata_of(tok, "decoder", ExportSettings(), tok.model.only_size)
-    assert said["vqtok.sizes"] == "pixels are 32 x 32; batches may have any length"
+    assert said["vqtok.sizes"] == "pixels are 32 x 32; batches are of 1 or more"
 
 
 def test_it_takes_the_place_of_what_the_exporter_says() -> None:

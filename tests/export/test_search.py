@@ -89,3 +89,22 @@ def test_a_graph_stays_small(codes: int, blocks: int, widest: int) -> None:
     search = Search(torch.arange(codes * 1.0)[:, None])
     widths = [block.products.shape[1] for block in search.blocks]
     assert (len(widths), max(widths), sum(widths)) == (blocks, widest, codes)
+
+
+def test_a_code_far_away_costs_the_others_no_digits() -> None:
+    table, rows = drawn(1024, 8, 0) * 0.01, drawn(2000, 8, 1) * 0.01
+    table[7] = 1e4
+    assert torch.equal(Search(table)(rows), nearest(rows, table))
+
+
+def test_codes_that_faded() -> None:
+    """A large crowd is where the centre is. Of a small one maybe another is found, as near."""
+    rows = drawn(2000, 8, 1) * 0.5
+    for count in (412, 10):
+        table = drawn(1024, 8, 0)
+        table[torch.arange(count) * 2] *= 1e-9
+        ids, expected = Search(table)(rows), nearest(rows, table)
+        assert torch.isin(expected, torch.arange(count) * 2).sum() > 100
+        assert count == 10 or torch.equal(ids, expected)
+        far, least = ((rows - table[each]).double().norm(dim=1) for each in (ids, expected))
+        assert bool((far <= least * (1 + 1e-6)).all())

@@ -35,7 +35,7 @@ Examples:
   vqtok export photo-tiny graphs/ --dtype fp16
   vqtok export photo-tiny graphs/ --decoder-dtype int8 --overwrite
 
-Then, without torch where there are but pictures to encode:
+Then, on ONNX Runtime:
   vqtok serve graphs/
   vqtok tokenize photos/ tokens/ --tokenizer graphs/"""
 )
