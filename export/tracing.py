@@ -60,6 +60,7 @@ def _say_sizes(model: ir.Model) -> None:
     shape inference makes sides that it cannot compare with others.
     """
     import onnx_ir as ir
+    from onnx_ir.passes.common import RemoveUnusedNodesPass
 
     for node in list(model.graph):
         factors = (
@@ -78,6 +79,8 @@ def _say_sizes(model: ir.Model) -> None:
         node.replace_input_with(2, None)
         node.replace_input_with(3, nodes[-1].outputs[0])
         model.graph.insert_before(node, nodes)
+    # Of the factors nothing may be left: ONNX Runtime warns of a constant that nobody reads.
+    RemoveUnusedNodesPass()(model)
 
 
 @contextmanager

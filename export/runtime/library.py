@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, distribution
 from typing import Any
 
-from vqtok.errors import ConfigError
+from vqtok.errors import ConfigError, MissingExtraError
 from vqtok.extras import require
 
 __all__ = ["onnxruntime", "quiet"]
@@ -35,7 +35,7 @@ def onnxruntime() -> Any:
             "NVIDIA GPUs, else onnxruntime"
         )
     if not builds:
-        return _whole(require("onnxruntime", EXTRA, "ONNX graphs run"), "onnxruntime")
+        return _unlisted(require("onnxruntime", EXTRA, "ONNX graphs run"))
     try:
         module = require("onnxruntime", EXTRA, "ONNX graphs run")
     except ImportError as error:
@@ -50,6 +50,16 @@ def _whole(module: Any, build: str) -> Any:
         raise ConfigError(
             f"{build} has lost its files, as happens where onnxruntime and onnxruntime-gpu were "
             f"both installed and one was removed: {_again(build)}"
+        )
+    return module
+
+
+def _unlisted(module: Any) -> Any:
+    """A module that pip knows nothing of: somebody's own build, or what uninstalling left."""
+    if not hasattr(module, "InferenceSession"):
+        raise MissingExtraError(
+            "ONNX graphs run with onnxruntime, of which nothing but a folder is installed: pip "
+            f"install '{EXTRA}'"
         )
     return module
 

@@ -52,6 +52,17 @@ def test_no_library(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+def test_what_uninstalling_leaves_is_no_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(monkeypatch)
+    monkeypatch.setitem(sys.modules, "onnxruntime", ModuleType("onnxruntime"))
+    with pytest.raises(MissingExtraError) as error:
+        library.onnxruntime()
+    assert str(error.value) == (
+        "ONNX graphs run with onnxruntime, of which nothing but a folder is installed: pip install "
+        "'vqtok[export]'"
+    )
+
+
 def test_a_library_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     installed(monkeypatch, "onnxruntime")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
