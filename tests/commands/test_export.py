@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from commandline import pictures, tokenizer, vqtok
-from onnx_exports import copied
+from onnx_exports import copied, exported
 
 from vqtok.export import job
 
@@ -15,6 +15,7 @@ from vqtok.export import job
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder to work in, and graphs that are not traced anew."""
     monkeypatch.chdir(tmp_path)
+    exported()  # before it, or it would be of copies of itself
     monkeypatch.setattr(job, "write_graphs", copied)
     return tmp_path
 
