@@ -31,7 +31,7 @@ def tokenizer(**settings: Any) -> VisualTokenizer:
 def test_codes_know_their_grid(grid: tuple[int, int], tmp_path: Path) -> None:
     tok = tokenizer()
     picture = tiny.picture(*(side * tiny.STRIDE for side in grid))
-    (codes,) = tok._codes(picture)
+    (codes,) = tok.encode_images(picture)
     assert codes.scales[-1] == grid and codes.sizes.tolist() == [[*picture.shape[:2]]]
     (back,) = tok.decode_codes(codes, "np")
     assert back.shape == picture.shape
@@ -71,7 +71,7 @@ def test_a_grid_is_never_guessed() -> None:
 
 def test_scales_that_are_not_its_own() -> None:
     tok = tokenizer()
-    (codes,) = tok._codes(tiny.picture(16, 16))
+    (codes,) = tok.encode_images(tiny.picture(16, 16))
     foreign = replace(codes, scales=((1, 1), (2, 2), (2, 2), (3, 4)))
     with pytest.raises(MismatchError) as error:
         tok.decode_codes(foreign)

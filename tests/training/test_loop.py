@@ -185,7 +185,7 @@ def test_a_decoder_alone_keeps_ids_valid(data: Path, tmp_path: Path) -> None:
     )
     new = VisualTokenizer.from_pretrained(train(settings, tmp_path / "run"))
     assert old.fingerprint.differences(new.fingerprint) == ["decoder"]
-    codes = old._codes([tiny.picture()])[0]
+    codes = old.encode_images([tiny.picture()])[0]
     assert new.fingerprint.can_decode(codes)
     before, after = old.decode_codes(codes, "np")[0], new.decode_codes(codes, "np")[0]
     assert not np.array_equal(before, after)
